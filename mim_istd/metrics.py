@@ -37,14 +37,15 @@ class Components:
 def components(
     mask, # (H, W) array, nonzero is foreground
 ) -> Components: # labels, areas and centroids
-    "Group the pixels of `mask` that touch by an edge or a corner."
+    "Group the foreground pixels that touch by an edge or a corner."
     mask = np.asarray(mask)
     if mask.ndim != 2: raise ValueError(f'components needs one mask of shape (H, W), got {mask.shape}')
-    labels, n = ndimage.label(mask != 0, structure=np.ones((3, 3)))
-    flat = labels.ravel()
-    where = np.flatnonzero(flat)
-    ids = flat[where] - 1
-    rows, cols = np.divmod(where, mask.shape[1])
+    rows, cols = np.divmod(np.flatnonzero(mask), mask.shape[1] or 1)
+    labels, n = np.zeros(mask.shape, dtype=np.int32), 0
+    if len(rows):
+        window = tuple(slice(v.min(), v.max() + 1) for v in (rows, cols))
+        labels[window], n = ndimage.label(mask[window] != 0, structure=np.ones((3, 3)))
+    ids = labels[rows, cols] - 1
     areas = np.bincount(ids, minlength=n)
     sums = np.stack([np.bincount(ids, weights=v, minlength=n) for v in (rows, cols)], axis=1)
     return Components(labels, areas, sums / np.maximum(areas, 1)[:, None])
