@@ -27,7 +27,7 @@ def _prepare(logits, target):
     if target.device != logits.device: raise ValueError(f"target is on {target.device} and logits on {logits.device}")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     target = target.to(dtype)
-    low, high = (v.item() for v in torch.aminmax(target))
+    low, high = (v.item() for v in torch.aminmax(target))   # waits for a GPU once a step, as logging the loss does
     if not (low >= 0 and high <= 1):               # written so that NaN fails too
         raise ValueError(f"target ranges from {low:g} to {high:g}, expected 0…1; a 0…255 mask becomes `mask > 127`")
     return logits.to(dtype), target
