@@ -146,6 +146,6 @@ def sls_loss(
     iou = (I + smooth) / (P + G - I + smooth)
     return (1 - _scale_weight(P, G, smooth) * iou + _location_penalty(logits.sigmoid(), target)).mean()
 
-# %% ../nbs/07_losses.ipynb #2081151d
+# %% ../nbs/07_losses.ipynb #3a287340
 LOSSES = {'dice': dice_loss, 'generalized_dice': generalized_dice_loss, 'soft_iou': soft_iou_loss,
           'bce': bce_loss, 'focal': focal_loss, 'sls': sls_loss}
