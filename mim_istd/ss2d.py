@@ -26,24 +26,24 @@ def scan_order(
     order = grid.T.flatten() if direction % 2 else grid.flatten()
     return order.flip(0) if direction >= 2 else order
 
-# %% ../nbs/03_ss2d.ipynb #6f454b0d
+# %% ../nbs/03_ss2d.ipynb #65dea664
 def _read(x, direction):
-    "(B, H, W, D) -> (B, D, L): the grid as one direction reads it"
-    x = (x.permute(0, 3, 2, 1) if direction % 2 else x.permute(0, 3, 1, 2)).flatten(2)
-    return x.flip(-1) if direction >= 2 else x
+    "(B, H, W, D) -> (B, L, D): the grid as one direction reads it"
+    x = (x.transpose(1, 2) if direction % 2 else x).flatten(1, 2)
+    return x.flip(1) if direction >= 2 else x
 
 def expand(
     x, # (B, H, W, D) features on a grid
     directions=(0, 1, 2, 3) # K direction ids
-) -> torch.Tensor: # (B, K, D, L) sequences, L = H·W
+) -> torch.Tensor: # (B, K, D, L) sequences, L = H·W; a view of contiguous (B, L, K, D)
     "Scan expanding of eq 4: one sequence for each direction."
-    return torch.stack([_read(x, k) for k in directions], 1)
+    return torch.stack([_read(x, k) for k in directions], 2).permute(0, 2, 3, 1)
 
-# %% ../nbs/03_ss2d.ipynb #aaa78ae6
+# %% ../nbs/03_ss2d.ipynb #e8f735af
 def _unread(y, direction, H, W):
-    "(B, D, L) -> (B, H, W, D): the inverse of `_read`"
-    if direction >= 2: y = y.flip(-1)
-    return y.unflatten(-1, (W, H)).permute(0, 3, 2, 1) if direction % 2 else y.unflatten(-1, (H, W)).permute(0, 2, 3, 1)
+    "(B, L, D) -> (B, H, W, D): the inverse of `_read`"
+    if direction >= 2: y = y.flip(1)
+    return y.unflatten(1, (W, H)).transpose(1, 2) if direction % 2 else y.unflatten(1, (H, W))
 
 def merge(
     y, # (B, K, D, L) sequences
@@ -52,7 +52,7 @@ def merge(
     directions=(0, 1, 2, 3) # K direction ids, those given to `expand`
 ) -> torch.Tensor: # (B, H, W, D)
     "Scan merging of eq 4: every sequence goes back to its pixels, and the K answers are summed."
-    return functools.reduce(torch.add, [_unread(y[:, i], k, H, W) for i, k in enumerate(directions)])
+    return functools.reduce(torch.add, [_unread(y[:, i].transpose(1, 2), k, H, W) for i, k in enumerate(directions)])
 
 # %% ../nbs/03_ss2d.ipynb #3ac65081
 def _project(x, x_proj):
@@ -73,11 +73,11 @@ def ss2d_scan(
     "`merge(S6(expand(x)))`: eq 4, in PyTorch."
     (_, H, W, d), (K, _, R), N = x.shape, dt_weight.shape, A.shape[-1]
     projected = _project(x, x_proj)
-    projected = torch.stack([_read(projected[..., i, :], k) for i, k in enumerate(directions)], 1)
-    low, B, C = projected.split((R, N, N), 2)                         # (B, K, ·, L)
-    delta = dt_weight @ low                                           # (B, K, D, L)
-    y = selective_scan(expand(x, directions).flatten(1, 2), delta.flatten(1, 2), A.flatten(0, 1), B, C, D.flatten(),
-                       delta_bias=dt_bias.flatten(), delta_softplus=True, backend=backend)
+    projected = torch.stack([_read(projected[..., i, :], k) for i, k in enumerate(directions)], 2)  # (B, L, K, R+2N)
+    low, B, C = projected.split((R, N, N), -1)
+    delta = F.linear(low.flatten(2), torch.block_diag(*dt_weight))                              # (B, L, K·D)
+    y = selective_scan(expand(x, directions).flatten(1, 2), delta.transpose(1, 2), A.flatten(0, 1), B.permute(0, 2, 3, 1), C.permute(0, 2, 3, 1),
+                       D.flatten(), delta_bias=dt_bias.flatten(), delta_softplus=True, backend=backend)
     return merge(y.unflatten(1, (K, d)), H, W, directions)
 
 # %% ../nbs/03_ss2d.ipynb #598ec271
