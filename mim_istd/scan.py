@@ -10,7 +10,6 @@ import importlib
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 # %% ../nbs/01_selective_scan.ipynb #62e1a328
 def _state_dtype(u: Tensor) -> torch.dtype:
@@ -37,14 +36,15 @@ def _finish(y, u, D, z, out_dtype):
 # %% ../nbs/01_selective_scan.ipynb #346be41d
 def _recurrence(u, delta, A, B, C):
     "S6 step by step: `y (B, D, L)` and the last state `(B, D, N)`."
-    b, d, L = u.shape
-    B, C = (_grouped(x).repeat_interleave(d // _grouped(x).shape[1], 1) for x in (B, C))  # (B, D, N, L)
-    h, ys = u.new_zeros(b, d, A.shape[1]), []
-    for t in range(L):
-        step = delta[:, :, t, None]                                       # (B, D, 1)
-        h = torch.exp(step * A) * h + step * u[:, :, t, None] * B[..., t]   # eq. 2 and 3, now with a t on everything
-        ys.append((C[..., t] * h).sum(-1))
-    return (torch.stack(ys, -1) if ys else u * delta), h              # no token: an empty y
+    B, C = (_grouped(x).unsqueeze(2) for x in (B, C))                          # (B, G, 1, N, L)
+    split = lambda x: x.unflatten(1, (B.shape[1], -1)).unsqueeze(3)             # (B, D, L) -> (B, G, D/G, 1, L)
+    A = A.unflatten(0, (B.shape[1], -1))                                      # (G, D/G, N)
+    h, ys = u.new_zeros(u.shape[0], *A.shape), []
+    for u_t, delta_t, B_t, C_t in zip(*(x.unbind(-1) for x in (split(u), split(delta), B, C))):
+        h = torch.exp(delta_t * A) * h + (delta_t * u_t) * B_t                 # eq. 2 and 3, now with a t on everything
+        ys.append((C_t * h).sum(-1))
+    y = torch.stack(ys, -1).flatten(1, 2) if ys else u * delta                # no token: an empty y
+    return y, h.flatten(1, 2)
 
 # %% ../nbs/01_selective_scan.ipynb #8e62dfd1
 def _scan_steps(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, dtype):
@@ -73,38 +73,66 @@ def _plan(b: int, d: int, n: int, L: int) -> tuple:
         chunks = -(-L // steps)
     return part, chunks, steps
 
-# %% ../nbs/01_selective_scan.ipynb #b7f2ec40
+# %% ../nbs/01_selective_scan.ipynb #17544ec6
+def _tokens_inside(x) -> bool:
+    "Is `x (B, G, X, L)` stored with its tokens innermost (or its channels)?"
+    return x.stride(3) == 1 or x.stride(2) != 1 or x.shape[3] == 1
+
+def _as_matrix(x, order):
+    "`x (B, G, X, L)` as a matrix: batch × all the rest, the rest in the given order."
+    return x.permute(0, *order).reshape(x.shape[0], -1)
+
+# %% ../nbs/01_selective_scan.ipynb #21433ff7
+def _load(x, lanes):
+    "`(B, G, X, L)` with its channels innermost in memory or, with `lanes`, its batch."
+    b, g, n, L = x.shape
+    if lanes:
+        order = (1, 2, 3) if _tokens_inside(x) else (3, 1, 2)
+        m = _as_matrix(x, order)
+        out = m.new_empty(m.shape[::-1]).copy_(m.t()).view(*(x.shape[i] for i in order), b)
+        return out.permute(3, 0, 1, 2) if order[0] == 1 else out.permute(3, 1, 2, 0)
+    if not _tokens_inside(x): return x
+    out = x.new_empty(b, L, g * n)
+    for o, i in zip(out, x.flatten(1, 2)): o.copy_(i.t())
+    return out.transpose(1, 2).unflatten(1, (g, n))
+
+def _store(x, out, lanes):
+    "Copy `x`, as `_load` leaves it, to `out (B, G, X, L)` in its own memory order."
+    if lanes:
+        order = (1, 2, 3) if _tokens_inside(out) else (3, 1, 2)
+        if (o := out.permute(0, *order)).is_contiguous(): return o.view(len(out), -1).copy_(x.permute(*order, 0).reshape(-1, len(out)).t())
+    elif _tokens_inside(out) and out.is_contiguous():
+        for o, i in zip(out, x): o.flatten(0, 1).copy_(i.flatten(0, 1))
+        return
+    out.copy_(x)
+
+# %% ../nbs/01_selective_scan.ipynb #c9b77bcd
 def _pack(x, chunks, steps, lanes):
-    "`(B, G, X, L)` to `(T, B, K, G, X)`, contiguous in that order or, with `lanes`, with the batch innermost."
+    "`(B, G, X, L)` to the view `(T, B, K, G, X)`, time first."
     if (pad := chunks * steps - x.shape[-1]): x = F.pad(x, (0, pad))
-    x = x.unflatten(-1, (chunks, steps))                                # (B, G, X, K, T)
-    if lanes: return x.permute(4, 1, 2, 3, 0).contiguous().permute(0, 4, 3, 1, 2)
-    return x.permute(4, 0, 3, 1, 2).contiguous()
+    return _load(x, lanes).unflatten(-1, (chunks, steps)).permute(4, 0, 3, 1, 2)
 
-def _unpack(x, L, channels_last):
-    "`(T, B, K, G, X)` to `(B, G·X, L)`; in memory `(B, L, G·X)` if asked."
-    t, b, k, g, n = x.shape
-    if channels_last: return x.permute(1, 2, 0, 3, 4).reshape(b, k * t, g * n)[:, :L].transpose(1, 2)
-    return x.permute(1, 3, 4, 2, 0).reshape(b, g * n, k * t)[..., :L]
+def _unpack(x, out, lanes):
+    "`(T, B, K, G, X)` into `out (B, G, X, L)`."
+    _store(x.permute(1, 3, 4, 2, 0).flatten(3)[..., :out.shape[-1]], out, lanes)
 
-# %% ../nbs/01_selective_scan.ipynb #4b229c93
+# %% ../nbs/01_selective_scan.ipynb #608f634d
 _LOG2E = 1.4426950408889634
 
 def _zeros(like, shape, lanes):
-    "A tile `(B, K, G, N, P)` of zeros, with the batch innermost if `lanes`."
-    if not lanes: return like.new_zeros(shape)
-    return like.new_zeros(shape[1:] + shape[:1]).permute(4, 0, 1, 2, 3)
+    "Tiles `(..., B, K, G, N, P)` of zeros, with the batch innermost in memory if `lanes`."
+    return like.new_zeros(*shape[:-5], *shape[-4:], shape[-5]).movedim(-1, -5) if lanes else like.new_zeros(shape)
 
-def _walk(h, step, x, A2, B, C=None, y=None, saved=None):
+def _walk(h, q, y=None, saved=None):
     "Advance the states `h (B, K, G, N, P)` in place through all steps; write `y` and every `_EVERY`-th state if asked."
-    decay = torch.empty_like(h)
-    for t in range(len(step)):
+    decay, outputs = torch.empty_like(h), y.unbind(0) if y is not None else None
+    for t, (step, x, B, C) in enumerate(zip(q.step.unbind(0), q.x.unbind(0), q.B.unbind(0), q.C.unbind(0))):
         if saved is not None and t % _EVERY == 0: saved[t // _EVERY].copy_(h)
-        torch.mul(step[t], A2, out=decay).exp2_()
-        h.mul_(decay).addcmul_(x[t], B[t])
-        if y is not None: torch.sum(torch.mul(h, C[t], out=decay), 3, out=y[t])
+        torch.mul(step, q.A2, out=decay).exp2_()
+        h.mul_(decay).addcmul_(x, B)
+        if outputs: torch.sum(torch.mul(h, C, out=decay), 3, out=outputs[t])
 
-# %% ../nbs/01_selective_scan.ipynb #0fc53ff7
+# %% ../nbs/01_selective_scan.ipynb #58974b06
 def _carry(ends, total, A2, first=None, reverse=False):
     "State with which each chunk starts, from the end states of chunks walked from zero and their summed steps."
     start, decay = torch.zeros_like(ends), torch.exp2(total * A2)
@@ -114,132 +142,145 @@ def _carry(ends, total, A2, first=None, reverse=False):
         torch.addcmul(ends[:, before], decay[:, before], start[:, before], out=start[:, after])
     return start
 
-# %% ../nbs/01_selective_scan.ipynb #c958af69
+# %% ../nbs/01_selective_scan.ipynb #52c3e527
 class _Packed:
-    "Inputs of one batch part, time first, cut into chunks."
+    "Inputs of one batch part: `u, step (B, G, P, L)`, `A (G, N, P)`, `B, C (B, G, N, L)`, time first and cut into chunks."
     def __init__(self, u, step, A, B, C, chunks, steps):
-        b, g, n, L = B.shape
-        p = u.shape[1] // g
-        self.size, self.shape = (b, u.shape[1], L), (b, chunks, g, n, p)
-        self.lanes = p < 32 and b > p                                   # which axis is longer decides
+        (b, g, p, L), n = u.shape, A.shape[1]
+        self.shape, self.lanes = (b, chunks, g, n, p), p < 32 and b > p          # the longer axis goes inside
         self.pack = lambda x: _pack(x, chunks, steps, self.lanes)
-        self.step, self.u = (self.pack(x.unflatten(1, (g, p))).unsqueeze(-2) for x in (step, u))   # (T, B, K, G, 1, P)
-        self.B, self.C = (self.pack(x).unsqueeze(-1) for x in (B, C))                              # (T, B, K, G, N, 1)
-        self.x = self.u * self.step                                                              # what B writes
-        self.A = A.view(g, p, n).transpose(1, 2).contiguous()                                    # (G, N, P)
-        self.A2 = self.A * _LOG2E
+        self.unpack = lambda x, out: _unpack(x, out, self.lanes)
+        self.step, self.u = self.pack(step).unsqueeze(-2), self.pack(u).unsqueeze(-2)   # (T, B, K, G, 1, P)
+        self.B, self.C = self.pack(B).unsqueeze(-1), self.pack(C).unsqueeze(-1)        # (T, B, K, G, N, 1)
+        self.x = self.u * self.step                                                   # what B writes
+        self.A, self.A2 = A, A * _LOG2E
 
-    def zeros(self): return _zeros(self.A, self.shape, self.lanes)
+    def zeros(self, *many): return _zeros(self.A, (*many, *self.shape), self.lanes)
 
-# %% ../nbs/01_selective_scan.ipynb #68efa989
-def _forward(q: _Packed, channels_last=False, save=False):
-    "`y (B, D, L)`, the last state `(B, D, N)` and, with `save`, every `_EVERY`-th state."
-    h, y = q.zeros(), torch.empty_like(q.u.squeeze(-2))
+# %% ../nbs/01_selective_scan.ipynb #91fc9614
+def _forward(q: _Packed, y, last, saved=None):
+    "Fill `y (B, G, P, L)`, the last state `(B, G, N, P)` and, if given, `saved`: every `_EVERY`-th state."
+    h, out = q.zeros(), torch.empty_like(q.x.squeeze(-2))
     if q.shape[1] > 1:
-        _walk(h, q.step, q.x, q.A2, q.B)
+        _walk(h, q)
         h = _carry(h, q.step.sum(0), q.A2)
-    saved = h.new_empty((-(-len(y) // _EVERY), *h.shape)) if save else None
-    _walk(h, q.step, q.x, q.A2, q.B, q.C, y, saved)
-    return _unpack(y, q.size[2], channels_last), h[:, -1].transpose(2, 3).flatten(1, 2), saved
+    _walk(h, q, out, saved)
+    q.unpack(out, y)
+    last.copy_(h[:, -1])
 
-# %% ../nbs/01_selective_scan.ipynb #2fb581ba
+# %% ../nbs/01_selective_scan.ipynb #e3bbfcf8
 def _adjoint_ends(q, dy, g):
-    "Walk the adjoint backward from `g`, in place, until it leaves the chunk at its first step."
+    "Walk the adjoint backward from `g`, in place, until it leaves each chunk at its first step."
     decay = torch.empty_like(g)
-    for t in reversed(range(len(dy))):
-        g.addcmul_(dy[t], q.C[t])
-        g.mul_(torch.mul(q.step[t], q.A2, out=decay).exp2_())
+    for step, C, d in reversed(list(zip(q.step.unbind(0), q.C.unbind(0), dy.unbind(0)))):
+        g.addcmul_(d, C)
+        g.mul_(torch.mul(step, q.A2, out=decay).exp2_())
     return g
 
 def _recompute(q, start, block, states, decays):
-    "The states `block[0]-1 ... block[-1]`, from the saved first one, and the decays between them."
+    "From a saved state through one block of steps: the states and the decays between them."
     states[0].copy_(start)
-    for j, t in enumerate(block):
-        torch.mul(q.step[t], q.A2, out=decays[j]).exp2_()
-        torch.mul(states[j], decays[j], out=states[j + 1]).addcmul_(q.x[t], q.B[t])
+    for j, (step, x, B) in enumerate(zip(q.step[block].unbind(0), q.x[block].unbind(0), q.B[block].unbind(0))):
+        torch.mul(step, q.A2, out=decays[j]).exp2_()
+        torch.mul(states[j], decays[j], out=states[j + 1]).addcmul_(x, B)
 
-# %% ../nbs/01_selective_scan.ipynb #887cc986
-def _adjoint_walk(q, dy, g, block, states, decays, grads):
-    "Backward through one block of steps: `g` moves in place, `grads` are filled in."
-    dx, dstep, dA, dB, dC = grads
-    w = torch.empty_like(g)
-    for j, t in reversed(list(enumerate(block))):
-        g.addcmul_(dy[t], q.C[t])
-        torch.sum(torch.mul(states[j + 1], dy[t], out=w), 4, out=dC[t])
-        torch.sum(torch.mul(g, q.x[t], out=w), 4, out=dB[t])
-        torch.sum(torch.mul(g, q.B[t], out=w), 3, out=dx[t])
-        g.mul_(decays[j])                                             # now the adjoint before this step
-        dA.addcmul_(torch.mul(g, states[j], out=w), q.step[t])
-        torch.sum(w.mul_(q.A), 3, out=dstep[t])
+# %% ../nbs/01_selective_scan.ipynb #2c97ac73
+def _adjoint_walk(q, block, dy, g, w, states, decays, dA, grads):
+    "Backward through one block of steps: `g` moves and `dA` grows in place, `grads` are filled in."
+    tensors = (q.step, q.x, q.B, q.C, dy, *grads)
+    for j, (step, x, B, C, d, dx, dstep, dB, dC) in reversed(list(enumerate(zip(*(v[block].unbind(0) for v in tensors))))):
+        g.addcmul_(d, C)
+        torch.sum(torch.mul(states[j + 1], d, out=w), 4, out=dC)
+        torch.sum(torch.mul(g, x, out=w), 4, out=dB)
+        torch.sum(torch.mul(g, B, out=w), 3, out=dx)
+        g.mul_(decays[j])                                           # from here on the adjoint before this step
+        dA.addcmul_(torch.mul(g, states[j], out=w), step)
+        torch.sum(w.mul_(q.A), 3, out=dstep)
 
-# %% ../nbs/01_selective_scan.ipynb #82aa9709
-def _backward(q: _Packed, saved, dy, dlast, channels_last=False):
-    "Gradients of `u, step, A, B, C`, given those of `y (B, D, L)` and of the last state `(B, D, N)`."
-    b, k, g_, n, p = q.shape
-    dy = q.pack(dy.unflatten(1, (g_, p))).unsqueeze(-2)
-    g, last = q.zeros(), dlast.view(b, g_, p, n).transpose(2, 3)
-    if k > 1: g = _carry(_adjoint_ends(q, dy, g), q.step.sum(0), q.A2, last, reverse=True)
-    else: g[:, -1] = last
-    grads = [torch.empty_like(x) for x in (q.u.squeeze(-2), q.u.squeeze(-2), g, q.B.squeeze(-1), q.C.squeeze(-1))]
-    grads[2].zero_()
-    states, decays = ([torch.empty_like(g) for _ in range(_EVERY + i)] for i in (1, 0))
+# %% ../nbs/01_selective_scan.ipynb #5cbca221
+def _backward(q: _Packed, saved, dy, dlast, dA, du, dstep, dB, dC):
+    "Fill the gradients of `u, step, B, C` and add to that of `A`, given those of `y` and of the last state."
+    dy, g = q.pack(dy).unsqueeze(-2), q.zeros()
+    if q.shape[1] > 1: g = _carry(_adjoint_ends(q, dy, g), q.step.sum(0), q.A2, dlast, reverse=True)
+    else: g[:, -1] = dlast
+    grads = [torch.empty_like(v.squeeze(axis)) for v, axis in ((q.u, -2), (q.step, -2), (q.B, -1), (q.C, -1))]
+    states, decays = ([torch.empty_like(g) for _ in range(min(_EVERY, len(dy)) + i)] for i in (1, 0))
+    grown, w = torch.zeros_like(g), torch.empty_like(g)
     for i in reversed(range(len(saved))):
-        block = range(i * _EVERY, min((i + 1) * _EVERY, len(dy)))
+        block = slice(i * _EVERY, (i + 1) * _EVERY)
         _recompute(q, saved[i], block, states, decays)
-        _adjoint_walk(q, dy, g, block, states, decays, grads)
-    dx, dstep, dA, dB, dC = grads
-    dstep.addcmul_(dx, q.u.squeeze(-2)); dx.mul_(q.step.squeeze(-2))   # x = step * u, a product like any other
-    back = lambda x: _unpack(x, q.size[2], channels_last)
-    return back(dx), back(dstep), dA.sum((0, 1)).transpose(1, 2).flatten(0, 1), back(dB).unflatten(1, (g_, n)), back(dC).unflatten(1, (g_, n))
+        _adjoint_walk(q, block, dy, g, w, states, decays, grown, grads)
+    dx, ds = grads[:2]
+    ds.addcmul_(dx, q.u.squeeze(-2)); dx.mul_(q.step.squeeze(-2))     # x = step * u is a product like any other
+    for v, out in zip(grads, (du, dstep, dB, dC)): q.unpack(v, out)
+    dA += grown.sum((0, 1))
 
-# %% ../nbs/01_selective_scan.ipynb #30a0d281
-def _parts(u, step, A, B, C, like=()):
-    "The batch in parts, packed."
-    b, d, L = u.shape
-    part, chunks, steps = _plan(b, d, A.shape[1], L)
-    for i in range(0, max(b, 1), part):
-        s = slice(i, i + part)
-        yield _Packed(u[s], step[s], A, B[s], C[s], chunks, steps), *(x[s] for x in like)
+# %% ../nbs/01_selective_scan.ipynb #15a90597
+def _parts(sequences, A, like=()):
+    "The batch in parts: packed inputs, and the slices of `like` that go with them."
+    b, g, p, L = sequences[0].shape
+    part, chunks, steps = _plan(b, g * p, A.shape[1], L)
+    for i in range(0, b, part):
+        u, step, B, C = (x[i:i + part] for x in sequences)
+        yield _Packed(u, step, A, B, C, chunks, steps), [x[i:i + part] for x in like]
 
-def _join(xs): return xs[0] if len(xs) == 1 else torch.cat(xs)
-
-# %% ../nbs/01_selective_scan.ipynb #06ab780a
 def _chunked_forward(u, step, A, B, C, save=False):
-    "`y`, the last state and the list of saved states, part by part."
-    channels_last = u.stride(1) == 1 < u.shape[1]
-    y, h, saved = zip(*(_forward(q, channels_last, save) for (q,) in _parts(u, step, A, B, C)))
-    return _join(y), _join(h), saved
+    "`y (B, G, P, L)`, the last state `(B, G, N, P)` and the saved states of each part."
+    b, g, p, L = u.shape
+    y, last, saved = torch.empty_like(u), u.new_empty(b, g, A.shape[1], p), []
+    for q, out in _parts((u, step, B, C), A, (y, last)):
+        if save: saved.append(q.zeros(-(-len(q.x) // _EVERY)))
+        _forward(q, *out, saved[-1] if save else None)
+    return y, last, saved
 
+# %% ../nbs/01_selective_scan.ipynb #eac93014
 class _Chunked(torch.autograd.Function):
     "The chunked scan with its own backward."
     @staticmethod
     def forward(ctx, *five):
-        y, h, saved = _chunked_forward(*five, save=True)
+        y, last, saved = _chunked_forward(*five, save=True)
         ctx.save_for_backward(*five, *saved)
-        return y, h
+        return y, last
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, dy, dh):
-        *five, = ctx.saved_tensors[:5]
-        channels_last, parts = five[0].stride(1) == 1 < five[0].shape[1], []
-        for saved, (q, dy_, dh_) in zip(ctx.saved_tensors[5:], _parts(*five, (dy, dh))):
-            parts.append(_backward(q, saved, dy_, dh_, channels_last))
-        du, dstep, dA, dB, dC = zip(*parts)
-        return _join(du), _join(dstep), sum(dA), _join(dB), _join(dC)
+    def backward(ctx, dy, dlast):
+        tensors = ctx.saved_tensors                                  # asked for once: checkpoint() recomputes at each asking
+        five, saved = tensors[:5], tensors[5:]
+        with torch.no_grad(): grads = _chunked_backward(five, saved, dy, dlast)
+        return _OnlyOnce.apply(*grads, *five, dy, dlast) if torch.is_grad_enabled() else grads
 
-# %% ../nbs/01_selective_scan.ipynb #6610451c
+def _chunked_backward(five, saved, dy, dlast):
+    "Gradients of `u, step, A, B, C`, part by part."
+    u, step, A, B, C = five
+    du, dstep, dB, dC = grads = [torch.empty_like(x) for x in (u, step, B, C)]
+    dA = torch.zeros_like(A)
+    for kept, (q, (d, dl, *out)) in zip(saved, _parts((u, step, B, C), A, (dy, dlast, *grads))): _backward(q, kept, d, dl, dA, *out)
+    return du, dstep, dA, dB, dC
+
+# %% ../nbs/01_selective_scan.ipynb #4bd49f66
+class _OnlyOnce(torch.autograd.Function):
+    "Hand on the first five tensors, and refuse to be differentiated."
+    @staticmethod
+    def forward(ctx, *tensors): return tuple(x.clone() for x in tensors[:5])
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("the chunked selective_scan is differentiable once only; backend='reference' has higher derivatives")
+
+# %% ../nbs/01_selective_scan.ipynb #5f2e6e4d
 def _chunked(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state):
     "All of S6 through the chunked walks."
     dtype = _state_dtype(u)
     step = _step_sizes(delta, delta_bias, delta_softplus, dtype)
-    five = (u.to(dtype), step, A.to(dtype), _grouped(B).to(dtype), _grouped(C).to(dtype))
+    B, C = _grouped(B).to(dtype), _grouped(C).to(dtype)
+    split = lambda x: x.unflatten(1, (B.shape[1], -1))                  # channels to (groups, channels of a group)
+    five = split(u.to(dtype)), split(step), A.to(dtype).unflatten(0, (B.shape[1], -1)).mT.contiguous(), B, C
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in five)
-    y, h = _Chunked.apply(*five) if learning else _chunked_forward(*five)[:2]
-    y = _finish(y, u, D, z, u.dtype)
-    return (y, h) if return_last_state else y
+    y, last = _Chunked.apply(*five) if learning else _chunked_forward(*five)[:2]
+    y = _finish(y.flatten(1, 2), u, D, z, u.dtype)
+    return (y, last.mT.flatten(1, 2)) if return_last_state else y
 
-# %% ../nbs/01_selective_scan.ipynb #edd021ab
+# %% ../nbs/01_selective_scan.ipynb #6a5b2ff8
 def _expect(name, x, shape, meaning, u):
     "Type, rank and sizes, device of one argument."
     if not isinstance(x, Tensor): raise TypeError(f'{name} must be a tensor of shape {meaning} = {shape}, got {type(x).__name__}')
@@ -247,7 +288,7 @@ def _expect(name, x, shape, meaning, u):
     if tuple(x.shape) != shape: raise ValueError(f'{name} must have shape {meaning} = {shape}, got {tuple(x.shape)}')
     if x.device != u.device: raise ValueError(f'{name} is on {x.device} but u is on {u.device}: move one of them')
 
-# %% ../nbs/01_selective_scan.ipynb #ac8bc1a7
+# %% ../nbs/01_selective_scan.ipynb #2c69025a
 def _check(u, delta, A, B, C, D, z, delta_bias):
     "Every argument against the shape that `u`, `A` and `B` imply."
     for name, x, rank, meaning in (('u', u, (3,), '(B, D, L)'), ('A', A, (2,), '(D, N)'), ('B', B, (3, 4), '(B, N, L) or (B, G, N, L)')):
@@ -264,14 +305,14 @@ def _check(u, delta, A, B, C, D, z, delta_bias):
                                     ('delta_bias', delta_bias, (d,), '(D,)')):
         if x is not None or name in ('delta', 'C'): _expect(name, x, shape, meaning, u)
 
-# %% ../nbs/01_selective_scan.ipynb #3933ca12
+# %% ../nbs/01_selective_scan.ipynb #6edfe957
 class BackendUnavailable(RuntimeError):
     "The implementation asked for cannot run on this machine."
 
 BACKENDS = {'reference': _reference, 'loop': _loop, 'chunked': _chunked,
             'triton': 'mim_istd.scan_triton:selective_scan_triton'}
 
-# %% ../nbs/01_selective_scan.ipynb #851cde43
+# %% ../nbs/01_selective_scan.ipynb #f2969702
 def _resolve(name: str):
     "The function behind a backend's name."
     if name not in BACKENDS: raise ValueError(f"backend {name!r} is not one of {', '.join(map(repr, ['auto', *BACKENDS]))}")
@@ -284,7 +325,7 @@ def _resolve(name: str):
                                  "use backend='auto' or 'chunked', which run everywhere")
     return getattr(found, function)
 
-# %% ../nbs/01_selective_scan.ipynb #20eb0df3
+# %% ../nbs/01_selective_scan.ipynb #c189927a
 def backend_available(
     name: str # One of the names in `BACKENDS`
 ) -> bool: # Can it run on this machine?
@@ -293,7 +334,7 @@ def backend_available(
     except BackendUnavailable: return False
     return True
 
-# %% ../nbs/01_selective_scan.ipynb #acaa44ea
+# %% ../nbs/01_selective_scan.ipynb #112e40bd
 def selective_scan(
     u: Tensor, # (B, D, L) input
     delta: Tensor, # (B, D, L) step sizes, before bias and softplus
