@@ -7,7 +7,7 @@ __all__ = ['AUGMENTATIONS', 'RECIPES', 'LOG_COLUMNS', 'Recipe', 'SumLoss', 'get_
            'learning_rate', 'set_seeds', 'epoch_order', 'OrderedLoader', 'make_transform', 'ResizeImage',
            'input_transform', 'make_datasets', 'EpochSeeds', 'FitLogits', 'NonFiniteLoss', 'CheckLoss', 'EMA',
            'load_state', 'read_log', 'RunFolder', 'ValidateEvery', 'RunLearner', 'make_model', 'make_loaders',
-           'make_learner', 'describe_run', 'train']
+           'make_learner', 'describe_run', 'train', 'predict', 'evaluate']
 
 # %% ../nbs/09_training.ipynb #6a32ddda
 import copy, hashlib, io, json, math, os, random, sys, tempfile, time, warnings
@@ -63,6 +63,7 @@ class Recipe:
     target:str='mask>127' # which mask pixels are target in training
     seed:int=0 # of everything random
     deterministic:bool=True # cuDNN may only choose kernels that repeat their results
+    def __post_init__(self): _check_recipe(self)
 
 # %% ../nbs/09_training.ipynb #6b68209f
 _CHOICES = dict(optimizer=('adagrad', 'adamw', 'sgd'), decay=('all', 'matrices'), schedule=('constant', 'cosine', 'one_cycle'),
@@ -88,8 +89,6 @@ def _check_recipe(self):
         raise ValueError(f'No augmentation {sorted(unknown)[0]!r}: choose among {", ".join(AUGMENTATIONS)}')
     get_protocol(self.evaluation)
     _loss_terms(self.loss)
-
-Recipe.__post_init__ = _check_recipe
 
 # %% ../nbs/09_training.ipynb #21c702d8
 def _loss_terms(text):
@@ -417,6 +416,9 @@ class ValidateEvery(Callback):
     def before_validate(self):
         if not self.due(): raise CancelValidException()
 
+    def after_validate(self): # keep the columns of fastai's table in line
+        if not self.due(): self.learn.recorder.log += [''] * (1 + len(self.learn.metrics))
+
 # %% ../nbs/09_training.ipynb #f2e60bb0
 @patch
 def before_epoch(self:RunFolder): self.clock, self.total, self.steps = time.monotonic(), 0., 0
@@ -426,10 +428,15 @@ def after_batch(self:RunFolder):
     if self.learn.training: self.total, self.steps = self.total + self.learn.loss.detach(), self.steps + 1
 
 @patch
+def after_train(self:RunFolder):
+    self.mean = float(to_detach(self.total / self.steps)) # over all processes
+    self.learn.recorder.log[1] = self.mean # in the table too, where fastai smooths over epochs
+
+@patch
 def row(self:RunFolder):
     "This epoch's line of the log."
     learn, row = self.learn, dict.fromkeys(LOG_COLUMNS)
-    row.update(epoch=learn.epoch, train_loss=float(to_detach(self.total / self.steps)), lr=float(learn.opt.hypers[0]['lr']))
+    row.update(epoch=learn.epoch, train_loss=self.mean, lr=float(learn.opt.hypers[0]['lr']))
     if learn.validate_every.due():
         row['valid_loss'] = float(learn.recorder.loss.value)
         row.update({m.name: float(m.value) for m in learn.metrics})
@@ -531,7 +538,7 @@ def make_loaders(
 # %% ../nbs/09_training.ipynb #1a05caea
 def make_learner(
     model='laptop', # name for `get_model`, `MiMConfig`, or a network
-    root='sample', # folder of a set, a name for `find_dataset`, or a pair (training, validation) of data sets
+    root='sample', # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
     recipe='sample', # see `get_recipe`
     *, device=None, # None: a GPU if there is one
     lists=None, # which list of names
@@ -585,7 +592,7 @@ def _check_same(then, now, out):
 # %% ../nbs/09_training.ipynb #0b64b260
 def train(
     model='laptop', # name for `get_model`, `MiMConfig`, or a network
-    root='sample', # folder of a set, a name for `find_dataset`, or a pair of data sets
+    root='sample', # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
     recipe='sample', # see `get_recipe`
     out='runs/sample', # folder of the run
     *, resume=False, # True: go on with the run in `out`, if there is one
@@ -643,3 +650,73 @@ def _finish(learn, out):
     if run.stopped and not rank_distrib():
         print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resume=True goes on from there.')
     return learn
+
+# %% ../nbs/09_training.ipynb #1f832dfe
+def _eval_view(dataset, protocol, resize):
+    "The data set under a protocol's rule for masks, without augmentation."
+    if not isinstance(dataset, IRSTDataset): return dataset
+    view, rule = copy.copy(dataset), protocol.truth
+    if rule != view.target: view._cache = {}
+    size = protocol.size
+    view.target, view.transform = rule, Resize(size) if size else ResizeImage(resize) if resize else None
+    return view
+
+def _same_shape(items, most):
+    "Groups neighbours of one shape into batches of at most `most`."
+    batch = []
+    for item in items:
+        if batch and (len(batch) == most or item[0].shape != batch[0][0].shape or item[1].shape != batch[0][1].shape):
+            yield [torch.stack(part) for part in zip(*batch)]
+            batch = []
+        batch.append(item)
+    if batch: yield [torch.stack(part) for part in zip(*batch)]
+
+# %% ../nbs/09_training.ipynb #235b42ab
+def predict(
+    model, # network
+    x, # (B, 1, H, W) standardized images
+    tta=False, # average over the four flips
+): # (B, 1, H, W) probabilities
+    "Probabilities of a batch, on the network's device."
+    x = x.to(next(model.parameters()).device)
+    if not tta: return model(x).sigmoid()
+    flips = (), (2,), (3,), (2, 3)
+    return sum(model(x.flip(f)).sigmoid().flip(f) for f in flips) / len(flips)
+
+# %% ../nbs/09_training.ipynb #467c4e80
+@torch.no_grad()
+def evaluate(
+    model, # network, or a learner
+    dataset, # `IRSTDataset`, or any sequence of (image (1, H, W), mask (1, H, W))
+    protocol='basicirstd', # name or `Protocol`
+    batch_size=1, # neighbours of one size are taken together
+    progress=False, # show a bar
+    *, threshold=0.5, # on the probability
+    tta=False, # average over the four flips
+    resize=None, # side of the square that the network is shown; None: as the learner's recipe says, else the image as it is
+    device=None, # None: where the network is
+) -> dict: # see `mim_istd.metrics.summarize`; and Dice, soft_IoU, soft_Dice
+    "A network's figures on whole images."
+    if isinstance(model, Learner):
+        if resize is None and model.recipe.images == 'resize': resize = model.recipe.size
+        model = unwrap(model.model)
+    if len(dataset) == 0: raise DataError('No image to evaluate: the data set is empty')
+    protocol, was_training = get_protocol(protocol), model.training
+    if device is not None: model.to(_device(device))
+    view, metrics, soft = _eval_view(dataset, protocol, resize), SegmentationMetrics(protocol, threshold), torch.zeros(3, dtype=torch.float64)
+    model.eval()
+    try:
+        items = (view[i] for i in (progress_bar(range(len(view))) if progress else range(len(view))))
+        for x, y in _same_shape(items, batch_size):
+            p = predict(model, x, tta).float().cpu()
+            if p.shape[-2:] != y.shape[-2:]: p = _resize_logits(p, y.shape[-2:]).clamp(0, 1)
+            metrics.update(p, y)
+            soft += torch.stack([(p*y).sum(), p.sum(), y.sum()]).double()
+    finally: model.train(was_training)
+    return {**metrics.compute(), **_soft_scores(metrics.counts, *soft.tolist())}
+
+def _soft_scores(c, overlap, predicted, true):
+    "Pooled over all images; 1 where there is nothing to find and nothing found."
+    ratio = lambda a, b: a / b if b else 1.
+    return {'Dice': ratio(2*c.intersection, c.predicted_pixels + c.target_pixels),
+            'soft_IoU': ratio(overlap, predicted + true - overlap), 'soft_Dice': ratio(2*overlap, predicted + true)}
