@@ -7,8 +7,8 @@ __all__ = ['PRESETS', 'MiMConfig', 'conv_bn_relu', 'Stem', 'SentenceMerge', 'Wor
            'ResBlock', 'DecoderStage', 'Refine', 'Head', 'MiM', 'register_model', 'list_models', 'get_model',
            'load_official', 'count_parameters', 'count_operations', 'cost_table']
 
-# %% ../nbs/05_network.ipynb #34390f87
-import copy, dataclasses, os, re
+# %% ../nbs/05_network.ipynb #aa212960
+import copy, dataclasses, math, os, re
 from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ class MiMConfig:
     head_dim: int | None = None         # Width of a head below stride 4; None: half of `sentence_dim`, at least 8
     decoder: str = 'resnet'             # Two ResNet blocks a stage
     dropout: float = 0.1                # Before the last 1 × 1 convolution
+    prior: float | None = None          # Target probability that the untrained head says everywhere; None: no bias is set
     backend: str = 'auto'               # Of the scan
 
     def __post_init__(self): _check_config(self)
@@ -55,6 +56,7 @@ def _check_config(self):
     for name in ('depths', 'directions'): object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, as JSON gives them, become tuples
     if not 2 <= len(self.depths) <= 4 or min(self.depths) < 1: raise ValueError(f"depths={self.depths}: two to four stages of at least one block each are needed")
     if self.word_stride >= self.sentence_stride: raise ValueError(f"word_stride={self.word_stride} must be less than sentence_stride={self.sentence_stride}")
+    if self.prior is not None and not 0 < self.prior < 1: raise ValueError(f"prior={self.prior!r} is no probability; use one between 0 and 1, or None")
     if self.inner == 'none' and self.initial_sentences == 'zero':
         raise ValueError("inner='none' with initial_sentences='zero' lets nothing of the image into the encoder; use initial_sentences='stem'")
 
@@ -63,7 +65,7 @@ PRESETS = dict(
     paper=MiMConfig(),
     arxiv=MiMConfig(in_channels=3, inner='first', initial_sentences='stem'),
     tgrs=MiMConfig(in_channels=3, depths=(2, 2, 2, 2), sentence_dim=32, inner='first', ffn='conv', initial_sentences='stem'),
-    laptop=MiMConfig(depths=(1, 1, 2), d_state=8, initial_sentences='stem', head_stride=1, head_dim=16))
+    laptop=MiMConfig(depths=(1, 1, 2), d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05))
 
 # %% ../nbs/05_network.ipynb #d58b106e
 def conv_bn_relu(i, o, stride=1, bias=True):
@@ -196,6 +198,8 @@ class Head(nn.Module):
             dim = out
         final = [] if self.refine else conv_bn_relu(D, D//4, bias=False)
         self.block = nn.Sequential(*final, nn.Dropout(config.dropout), nn.Conv2d(D//4 if final else dim, 1, 1))
+        # targets are rare: a head that begins at 1/2 everywhere spends its first steps on saying no
+        if config.prior is not None: nn.init.constant_(self.block[-1].bias, math.log(config.prior/(1-config.prior)))
 
 # %% ../nbs/05_network.ipynb #592adae9
 @patch
