@@ -41,13 +41,14 @@ class Target:
 def target_scr(
     image, # (H, W) grey
     mask, # (H, W) bool, all targets
-    label, # (H, W) bool, this target
+    labels, # (H, W) int, components
+    k, # label of this target
     box, # its x0, y0, x1, y1
 ) -> float: # |target mean − background mean| / background std; NaN if there is no background, inf if it is flat
     "Signal-to-clutter ratio of one target, as `mim_istd.data.signal_to_clutter`, looking at its window only."
     x0, y0, x1, y1 = box
     window = np.s_[max(0, y0 - 22):y1 + 22, max(0, x0 - 22):x1 + 22]
-    image, label = np.asarray(image[window], np.float64), label[window]
+    image, label = np.asarray(image[window], np.float64), labels[window] == k
     around = image[local_background(mask[window], label) & np.isfinite(image)]
     inside = image[label & np.isfinite(image)]
     if not around.size or not inside.size: return math.nan
@@ -72,7 +73,7 @@ def find_targets(
     targets = []
     for k in keep:
         (y, x), (y0, x0, y1, x1) = found.centroids[k].tolist(), found.boxes[k].tolist()
-        scr = target_scr(image, mask, found.labels == k + 1, (x0, y0, x1, y1))
+        scr = target_scr(image, mask, found.labels, k + 1, (x0, y0, x1, y1))
         area = int(found.areas[k])
         targets.append(Target(x, y, (x0, y0, x1, y1), area, float(peaks[k]), float(sums[k] / area), scr))
     return sorted(targets, key=lambda t: (-t.peak, -t.mean_score, t.y, t.x)), mask

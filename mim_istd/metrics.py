@@ -30,7 +30,7 @@ class Components:
     @cached_property
     def boxes(self):
         "(n, 4) int64: first row, first column, last row + 1, last column + 1."
-        boxes = [(r.start, c.start, r.stop, c.stop) for r, c in ndimage.find_objects(self.labels)]
+        boxes = [(r.start, c.start, r.stop, c.stop) for r, c in (ndimage.find_objects(self.labels) if len(self) else [])]
         return np.array(boxes, dtype=np.int64).reshape(-1, 4)
 
 # %% ../nbs/08_metrics.ipynb #e495fdf2
