@@ -39,9 +39,11 @@ export: env
 clean-notebooks: env
 	$(BIN)/nbdev_clean
 
-# index.ipynb is the README; its pictures live beside the notebooks
+# index.ipynb is the README; paths in it are those of the folder above
 readme: env
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb | sed 's#](images/#](nbs/images/#; s#](\([0-9a-z_]*\.ipynb\))#](nbs/\1)#g' > README.md
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
+	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags='{"remove-input"}' \
+	  | sed 's#](images/#](nbs/images/#g; s#](\([0-9a-z_]*\.ipynb\))#](nbs/\1)#g; s#\.\./data/#data/#g' > README.md
 
 sample: env
 	$(BIN)/mim-istd synth data/sample --sample
