@@ -166,14 +166,14 @@ def _ring(draw, t, marker, grow, width, colour):
     "One line around a target, `grow` px further out than the closest one."
     x0, y0, x1, y1 = t.box
     if marker == 'box': return draw.rectangle((x0 - 4 - grow, y0 - 4 - grow, x1 + 3 + grow, y1 + 3 + grow), outline=colour, width=width)
-    x, y, r = (x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, math.hypot(x1 - x0, y1 - y0) / 2 + 4 + grow
-    draw.ellipse((x - r, y - r, x + r, y + r), outline=colour, width=width)
+    x, y, rx, ry = (x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, (x1 - x0) / 2**.5 + 4 + grow, (y1 - y0) / 2**.5 + 4 + grow
+    draw.ellipse((x - rx, y - ry, x + rx, y + ry), outline=colour, width=width)
 
 def _label_place(t, others, w, W, H):
     "Upper left corner of a text `w` × 11 px beside a ring: the first of four places that is in the image and on no other ring."
     x0, y0, x1, y1 = t.box
-    r = math.hypot(x1 - x0, y1 - y0) / 2 + 6
-    places = [((x0 + x1) / 2 + dx, (y0 + y1) / 2 + dy) for dy in (-r - 4, r - 6) for dx in (r - 1, -r - w)]
+    rx, ry = (x1 - x0) / 2**.5 + 6, (y1 - y0) / 2**.5 + 6
+    places = [((x0 + x1) / 2 + dx, (y0 + y1) / 2 + dy) for dy in (-ry - 4, ry - 6) for dx in (rx - 1, -rx - w)]
     def hidden(x, y):
         outside = not (0 <= x <= W - w and 0 <= y <= H - 11)
         return outside + sum(x < o.box[2] + 5 and x + w > o.box[0] - 5 and y < o.box[3] + 5 and y + 11 > o.box[1] - 5 for o in others)
