@@ -62,7 +62,7 @@ class Recipe:
     monitor:str='IoU' # which figure makes weights the best
     target:str='mask>127' # which mask pixels are target in training
     seed:int=0 # of everything random
-    deterministic:bool=True # cuDNN may only choose kernels that repeat their results
+    deterministic:bool=True # on CUDA, only kernels that repeat their results; False may be faster
     def __post_init__(self): _check_recipe(self)
 
 # %% ../nbs/09_training.ipynb #6b68209f
@@ -297,7 +297,10 @@ class CheckLoss(Callback):
     "Stops at a loss that is no number."
     run_valid = False
     def after_loss(self):
-        if not math.isfinite(value := self.learn.loss_grad.item()): raise NonFiniteLoss(value, self.learn.epoch, self.learn.iter)
+        value = self.learn.loss_grad.item()
+        if math.isfinite(value): return
+        if hasattr(self.learn, 'lr_finder'): raise CancelFitException() # which looks for the rate at which this happens
+        raise NonFiniteLoss(value, self.learn.epoch, self.learn.iter)
 
 # %% ../nbs/09_training.ipynb #e7d9250e
 class EMA(Callback):
@@ -325,7 +328,7 @@ class EMA(Callback):
     def after_validate(self):
         if self.swapped: self.swap()
 
-# %% ../nbs/09_training.ipynb #2659b8ab
+# %% ../nbs/09_training.ipynb #47eb5c5e
 def _write_whole(path, data):
     "The file is there with all its bytes, or as it was before."
     part = path.with_name(path.name + '.part')
@@ -347,7 +350,7 @@ def load_state(
     try: return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise ValueError(f'{path} is not a checkpoint of a run ({type(e).__name__}: {e}). Start again in another folder') from e
 
-# %% ../nbs/09_training.ipynb #413850bd
+# %% ../nbs/09_training.ipynb #80b0d593
 LOG_COLUMNS = ('epoch', 'train_loss', 'valid_loss', 'IoU', 'nIoU', 'Pd', 'Fa', 'lr', 'seconds')
 
 def _csv(rows):
@@ -362,7 +365,7 @@ def read_log(
     if not path.is_file(): raise FileNotFoundError(f'No log {path}: a run writes it at the end of its first epoch')
     return {k: v for k, v in zip(LOG_COLUMNS, np.genfromtxt(path, delimiter=',', skip_header=1, ndmin=2).T)}
 
-# %% ../nbs/09_training.ipynb #36b37227
+# %% ../nbs/09_training.ipynb #6b4e1cd4
 class RunFolder(Callback):
     "Keeps the log and the checkpoints of a run, and takes it up where they end."
     order = 80
@@ -376,7 +379,7 @@ class RunFolder(Callback):
         self.out, self.recipe, self.card, self.state, self.max_minutes = Path(out), recipe, card, state, max_minutes
         self.rows, self.best, self.stopped, self.begin = [], None, False, time.monotonic()
 
-# %% ../nbs/09_training.ipynb #031456a9
+# %% ../nbs/09_training.ipynb #eb525a0b
 @patch
 def before_fit(self:RunFolder):
     "The state of the checkpoint, once network, optimizer and average are in place."
@@ -393,7 +396,7 @@ def before_fit(self:RunFolder):
     if mbar: mbar.update(0) # a bar that starts in the middle has no beginning to count its time from
     self.state = None
 
-# %% ../nbs/09_training.ipynb #262a76b3
+# %% ../nbs/09_training.ipynb #627a619b
 @patch
 def checkpoint(self:RunFolder):
     "All that the next epoch depends on."
@@ -403,7 +406,7 @@ def checkpoint(self:RunFolder):
             'ema': ema and {'count': ema.count, 'average': ema.average}, 'scaler': scaler and scaler.state_dict(),
             'log': self.rows, 'best': self.best, 'card': self.card}
 
-# %% ../nbs/09_training.ipynb #581f7ff2
+# %% ../nbs/09_training.ipynb #64db8ac9
 class ValidateEvery(Callback):
     "Skips the validations in between."
     order = -15
@@ -419,7 +422,7 @@ class ValidateEvery(Callback):
     def after_validate(self): # keep the columns of fastai's table in line
         if not self.due(): self.learn.recorder.log += [''] * (1 + len(self.learn.metrics))
 
-# %% ../nbs/09_training.ipynb #f2e60bb0
+# %% ../nbs/09_training.ipynb #71add241
 @patch
 def before_epoch(self:RunFolder): self.clock, self.total, self.steps = time.monotonic(), 0., 0
 
@@ -443,7 +446,7 @@ def row(self:RunFolder):
     row['seconds'] = round(time.monotonic() - self.clock, 2)
     return row
 
-# %% ../nbs/09_training.ipynb #bda65e6b
+# %% ../nbs/09_training.ipynb #19f32335
 @patch
 def after_epoch(self:RunFolder):
     row = self.row()
@@ -458,7 +461,7 @@ def after_epoch(self:RunFolder):
     self.stopped = self.learn.epoch + 1 < self.learn.n_epoch and self.out_of_time()
     if self.stopped: raise CancelFitException()
 
-# %% ../nbs/09_training.ipynb #2db5c1d7
+# %% ../nbs/09_training.ipynb #e19bc2f7
 @patch
 def write_best(self:RunFolder, row):
     "The weights that were validated, with their card."
@@ -469,7 +472,7 @@ def write_best(self:RunFolder, row):
     header = {'format': 'mim_istd', 'config': json.dumps(extra.pop('config')), 'extra': json.dumps(extra)}
     _write_whole(self.out/'best.safetensors', save(weights, header))
 
-# %% ../nbs/09_training.ipynb #a3908b1f
+# %% ../nbs/09_training.ipynb #6b2b0ef8
 @patch
 def out_of_time(self:RunFolder):
     "Would another epoch end after `max_minutes`? The first process decides for all."
@@ -481,7 +484,7 @@ def out_of_time(self:RunFolder):
         torch.distributed.broadcast(late, 0)
     return bool(late)
 
-# %% ../nbs/09_training.ipynb #fbb699d5
+# %% ../nbs/09_training.ipynb #eda1c4ea
 class RunLearner(Learner):
     "A fastai `Learner` whose first epoch need not be 0."
     start = 0
@@ -500,7 +503,7 @@ def make_model(
     if isinstance(model, MiMConfig): return MiM(model)
     return get_model(model)
 
-# %% ../nbs/09_training.ipynb #923f4d5e
+# %% ../nbs/09_training.ipynb #fd7c0454
 def _device(device=None):
     "The device asked for, or this process's GPU, or the CPU."
     if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
@@ -518,7 +521,7 @@ def _shared(loader):
         def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False)
     return Shared(loader)
 
-# %% ../nbs/09_training.ipynb #daa3e498
+# %% ../nbs/09_training.ipynb #57ef2903
 def make_loaders(
     train, # training items
     valid, # validation items, or None
@@ -535,7 +538,7 @@ def make_loaders(
     if num_distrib() > 1: loaders = [_shared(dl) for dl in loaders]
     return DataLoaders(*loaders, device=device), ordered
 
-# %% ../nbs/09_training.ipynb #1a05caea
+# %% ../nbs/09_training.ipynb #b9216b0e
 def make_learner(
     model='laptop', # name for `get_model`, `MiMConfig`, or a network
     root='sample', # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
@@ -566,7 +569,7 @@ def _optional(recipe, device):
         else: warnings.warn(f'precision={recipe.precision} is for CUDA; on the {device.type} this run is in fp32')
     return cbs
 
-# %% ../nbs/09_training.ipynb #279ff7ad
+# %% ../nbs/09_training.ipynb #efcb5e11
 def describe_run(
     learn, # from `make_learner`
     model, # what `make_learner` was given
@@ -589,7 +592,7 @@ def _check_same(then, now, out):
             raise ValueError(f'{out} holds a run with another {part}: {"; ".join(wrong)}. Take up that run with its own '
                              f'{part} ({Path(out)/"recipe.json"}), or start this one in another folder')
 
-# %% ../nbs/09_training.ipynb #0b64b260
+# %% ../nbs/09_training.ipynb #bfbfa2d2
 def train(
     model='laptop', # name for `get_model`, `MiMConfig`, or a network
     root='sample', # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
@@ -619,21 +622,30 @@ def train(
     with _environment(learn, recipe, progress): learn.fit(recipe.epochs, cbs=ParamScheduler({'lr': partial(learning_rate, recipe)}))
     return _finish(learn, out)
 
-# %% ../nbs/09_training.ipynb #080fc5bf
+# %% ../nbs/09_training.ipynb #1b31ad0f
 @contextmanager
 def _environment(learn, recipe, progress):
     "What holds during a fit, and is put back afterwards."
-    cudnn = torch.backends.cudnn
+    cuda = learn.dls.device.type == 'cuda'
     with ExitStack() as stack:
-        if recipe.deterministic: stack.enter_context(cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32))
+        if recipe.deterministic and cuda: stack.enter_context(_repeatable())
         if not progress or not (IN_NOTEBOOK or sys.stdout.isatty()):
             stack.enter_context(learn.no_bar())
             learn.logger = _plain_logger(learn) if progress and not rank_distrib() else noop
         if num_distrib() > 1:
-            cuda = learn.dls.device.type == 'cuda'
             # BatchNorm over all processes exists on GPUs only
             stack.enter_context(learn.distrib_ctx(sync_bn=cuda, cpu=not cuda))
         yield
+
+@contextmanager
+def _repeatable():
+    "Only CUDA kernels that give the same bits each time; bilinear up-sampling backwards otherwise adds in any order."
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # cuBLAS asks for this before its first call
+    cudnn, before, warn = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32): yield
+    finally: torch.use_deterministic_algorithms(before, warn_only=warn)
 
 def _plain_logger(learn):
     "Prints a line an epoch, for terminals that cannot draw bars and for log files."
@@ -651,7 +663,7 @@ def _finish(learn, out):
         print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resume=True goes on from there.')
     return learn
 
-# %% ../nbs/09_training.ipynb #1f832dfe
+# %% ../nbs/09_training.ipynb #6e2f75fc
 def _eval_view(dataset, protocol, resize):
     "The data set under a protocol's rule for masks, without augmentation."
     if not isinstance(dataset, IRSTDataset): return dataset
@@ -671,7 +683,7 @@ def _same_shape(items, most):
         batch.append(item)
     if batch: yield [torch.stack(part) for part in zip(*batch)]
 
-# %% ../nbs/09_training.ipynb #235b42ab
+# %% ../nbs/09_training.ipynb #8e770641
 def predict(
     model, # network
     x, # (B, 1, H, W) standardized images
@@ -683,7 +695,7 @@ def predict(
     flips = (), (2,), (3,), (2, 3)
     return sum(model(x.flip(f)).sigmoid().flip(f) for f in flips) / len(flips)
 
-# %% ../nbs/09_training.ipynb #467c4e80
+# %% ../nbs/09_training.ipynb #84761bdb
 @torch.no_grad()
 def evaluate(
     model, # network, or a learner
