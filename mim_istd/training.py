@@ -114,13 +114,15 @@ class SumLoss:
 AUGMENTATIONS = {'scale': Scale, 'copy_paste': CopyPaste, 'flip': Flip, 'rotate90': Rotate90, 'gamma': Gamma,
                  'gain': Gain, 'gradient': Gradient, 'blur': Blur, 'noise': Noise} # in the order in which they are applied
 
-# %% ../nbs/09_training.ipynb #c3287c19
-_LIGHT = dict(optimizer='adamw', lr=4e-3, weight_decay=0.01, decay='matrices', schedule='one_cycle', loss='dice + 5*bce', images='crop',
-              target_probability=0.8, grad_clip=1., augment={'copy_paste': {}, 'flip': {}, 'rotate90': {}, 'gain': {}})
+# %% ../nbs/09_training.ipynb #4acef064
+_LIGHT = dict(optimizer='adamw', weight_decay=0.01, decay='matrices', schedule='one_cycle', loss='dice + 5*bce', images='crop',
+              grad_clip=1., validate_every=3)
 
 RECIPES = {'paper': Recipe(),
-           'quick': Recipe(epochs=60, batch_size=16, size=128, validate_every=5, **_LIGHT),
-           'sample': Recipe(epochs=24, batch_size=8, size=64, valid_fraction=0.2, validate_every=3, **_LIGHT)}
+           'quick': Recipe(epochs=27, batch_size=8, lr=0.01, size=192, target_probability=0.9, ema=0.99,
+                           augment={'flip': {}, 'rotate90': {}, 'gain': {}}, **_LIGHT),
+           'sample': Recipe(epochs=24, batch_size=8, lr=0.004, size=64, target_probability=0.8, valid_fraction=0.2,
+                            augment={'copy_paste': {}, 'flip': {}, 'rotate90': {}, 'gain': {}}, **_LIGHT)}
 
 # %% ../nbs/09_training.ipynb #51137e40
 def get_recipe(
