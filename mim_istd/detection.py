@@ -8,7 +8,7 @@ __all__ = ['CSV_FIELDS', 'FORMATS', 'Target', 'target_scr', 'find_targets', 'as_
            'Detector', 'find_images', 'output_names', 'write_outputs']
 
 # %% ../nbs/10_detection.ipynb #ab308c17
-import csv, glob, io, json, math, os
+import csv, dataclasses, glob, io, json, math, os
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
