@@ -557,7 +557,7 @@ def make_learner(
     dls, ordered = make_loaders(train, valid, recipe, device, workers)
     learn = RunLearner(dls, make_model(model, recipe.seed), SumLoss(recipe.loss, recipe.loss_options),
                        opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))), lr=recipe.lr,
-                       metrics=learner_metrics(recipe.evaluation), path=Path(tempfile.gettempdir())/'mim_istd',
+                       metrics=learner_metrics(recipe.evaluation), path=Path(tempfile.gettempdir())/'mim-istd-learner',
                        cbs=[EpochSeeds(ordered, recipe.seed), ValidateEvery(recipe), FitLogits(), CheckLoss(), *_optional(recipe, device), *cbs])
     learn.recipe = recipe
     return learn
