@@ -25,7 +25,8 @@ $(VENV)/.ready: settings.ini setup.py pyproject.toml constraints.txt
 	touch $@
 
 demo: env
-	$(BIN)/mim-istd train data/sample --preset laptop --recipe sample --out $(DEMO)
+	@# what a stopped demo has done is not done again
+	$(BIN)/mim-istd train data/sample $(if $(wildcard $(DEMO)/last.pt),--resume,--preset laptop --recipe sample) --out $(DEMO)
 	$(BIN)/mim-istd evaluate data/sample --split test --weights $(DEMO)
 	$(BIN)/mim-istd detect data/sample/images -o $(DEMO)/detections --weights $(DEMO)
 	@echo "Pictures and numbers: $(DEMO)/detections, training log: $(DEMO)/log.csv"

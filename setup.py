@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
@@ -23,7 +23,7 @@ setup(
                  'Topic :: Scientific/Engineering :: Image Recognition'],
     long_description=Path('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
-    packages=find_packages(include=[lib, lib + '.*']),
+    packages=find_namespace_packages(include=[lib, lib + '.*']),
     package_data={lib: ['*.mplstyle', 'weights/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),

@@ -59,7 +59,7 @@ class Recipe:
     valid_seed:int=0 # which share
     validate_every:int=1 # epochs from one validation to the next; the last epoch is always validated
     evaluation:str='basicirstd' # protocol of the validation
-    monitor:str='IoU' # which figure makes weights the best
+    monitor:str='IoU' # which figure of the validation makes weights the best: 'IoU', 'nIoU' or 'Pd'
     target:str='mask>127' # which mask pixels are target in training
     seed:int=0 # of everything random
     deterministic:bool=True # on CUDA, only kernels that repeat their results; False may be faster
@@ -67,7 +67,7 @@ class Recipe:
 
 # %% ../nbs/09_training.ipynb #6b68209f
 _CHOICES = dict(optimizer=('adagrad', 'adamw', 'sgd'), decay=('all', 'matrices'), schedule=('constant', 'cosine', 'one_cycle'),
-                images=('resize', 'crop'), precision=('fp32', 'bf16', 'fp16'))
+                images=('resize', 'crop'), precision=('fp32', 'bf16', 'fp16'), monitor=('IoU', 'nIoU', 'Pd'))
 
 # what a number must be, in words and as a test
 _RANGES = {'at least 1': (('epochs', 'batch_size', 'validate_every'), lambda v: v >= 1),
@@ -639,6 +639,7 @@ def _environment(learn, recipe, progress):
             stack.enter_context(learn.distrib_ctx(sync_bn=cuda, cpu=not cuda))
         yield
 
+# %% ../nbs/09_training.ipynb #b073b5c5
 @contextmanager
 def _repeatable():
     "Only CUDA kernels that give the same bits each time; bilinear up-sampling backwards otherwise adds in any order."
@@ -649,6 +650,7 @@ def _repeatable():
         with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32): yield
     finally: torch.use_deterministic_algorithms(before, warn_only=warn)
 
+# %% ../nbs/09_training.ipynb #294e5f0e
 def _plain_logger(learn):
     "Prints a line an epoch, for terminals that cannot draw bars and for log files."
     def log(values):
@@ -665,7 +667,7 @@ def _finish(learn, out):
         print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resume=True goes on from there.')
     return learn
 
-# %% ../nbs/09_training.ipynb #6e2f75fc
+# %% ../nbs/09_training.ipynb #b1ecc5cc
 def _eval_view(dataset, protocol, resize):
     "The data set under a protocol's rule for masks, without augmentation."
     if not isinstance(dataset, IRSTDataset): return dataset
@@ -685,7 +687,7 @@ def _same_shape(items, most):
         batch.append(item)
     if batch: yield [torch.stack(part) for part in zip(*batch)]
 
-# %% ../nbs/09_training.ipynb #8e770641
+# %% ../nbs/09_training.ipynb #277fc2fb
 def predict(
     model, # network
     x, # (B, 1, H, W) standardized images
@@ -697,7 +699,14 @@ def predict(
     flips = (), (2,), (3,), (2, 3)
     return sum(model(x.flip(f)).sigmoid().flip(f) for f in flips) / len(flips)
 
-# %% ../nbs/09_training.ipynb #84761bdb
+# %% ../nbs/09_training.ipynb #ff4c1d97
+def _soft_scores(c, overlap, predicted, true):
+    "Pooled over all images; 1 where there is nothing to find and nothing found."
+    ratio = lambda a, b: a / b if b else 1.
+    return {'Dice': ratio(2*c.intersection, c.predicted_pixels + c.target_pixels),
+            'soft_IoU': ratio(overlap, predicted + true - overlap), 'soft_Dice': ratio(2*overlap, predicted + true)}
+
+# %% ../nbs/09_training.ipynb #23fd6990
 @torch.no_grad()
 def evaluate(
     model, # network, or a learner
@@ -728,9 +737,3 @@ def evaluate(
             soft += torch.stack([(p*y).sum(), p.sum(), y.sum()]).double()
     finally: model.train(was_training)
     return {**metrics.compute(), **_soft_scores(metrics.counts, *soft.tolist())}
-
-def _soft_scores(c, overlap, predicted, true):
-    "Pooled over all images; 1 where there is nothing to find and nothing found."
-    ratio = lambda a, b: a / b if b else 1.
-    return {'Dice': ratio(2*c.intersection, c.predicted_pixels + c.target_pixels),
-            'soft_IoU': ratio(overlap, predicted + true - overlap), 'soft_Dice': ratio(2*overlap, predicted + true)}
