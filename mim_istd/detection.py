@@ -7,7 +7,7 @@ __all__ = ['CSV_FIELDS', 'FORMATS', 'Target', 'target_scr', 'find_targets', 'as_
            'write_whole', 'WeightsError', 'save_weights', 'read_card', 'load_weights', 'find_weights', 'choose_device',
            'Detector', 'find_images', 'output_names', 'write_outputs']
 
-# %% ../nbs/10_detection.ipynb #ab308c17
+# %% ../nbs/10_detection.ipynb #28997ce8
 import csv, dataclasses, glob, io, json, math, os
 from dataclasses import asdict, dataclass
 from importlib import resources
