@@ -32,7 +32,7 @@ demo: env
 	@echo "Pictures and numbers: $(DEMO)/detections, training log: $(DEMO)/log.csv"
 
 test: env
-	$(BIN)/nbdev_test --n_workers 2 --do_print --timing
+	$(BIN)/nbdev_test --n-workers 2 --do-print --timing
 
 export: env
 	$(BIN)/nbdev_export
