@@ -267,7 +267,25 @@ class _OnlyOnce(torch.autograd.Function):
     def backward(ctx, *_):
         raise RuntimeError("the chunked selective_scan is differentiable once only; backend='reference' has higher derivatives")
 
-# %% ../nbs/01_selective_scan.ipynb #5f2e6e4d
+# %% ../nbs/01_selective_scan.ipynb #83e994e3
+@torch.library.custom_op('mim_istd::chunked_scan', mutates_args=())
+def _chunked_op(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]: return _chunked_forward(u, step, A, B, C)[:2]
+
+@_chunked_op.register_fake
+def _(u, step, A, B, C): return torch.empty_like(u), u.new_empty(*u.shape[:2], A.shape[1], u.shape[2])
+
+@torch.library.custom_op('mim_istd::chunked_scan_backward', mutates_args=())
+def _chunked_backward_op(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, dy: Tensor, dlast: Tensor) -> list[Tensor]:
+    five = u, step, A, B, C
+    return list(_chunked_backward(five, _chunked_forward(*five, save=True)[2], dy, dlast))
+
+@_chunked_backward_op.register_fake
+def _(u, step, A, B, C, dy, dlast): return [torch.empty_like(x) for x in (u, step, A, B, C)]
+
+_chunked_op.register_autograd(lambda ctx, dy, dlast: tuple(_chunked_backward_op(*ctx.saved_tensors, dy, dlast)),
+                              setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+
+# %% ../nbs/01_selective_scan.ipynb #c4dd9687
 def _chunked(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state):
     "All of S6 through the chunked walks."
     dtype = _state_dtype(u)
@@ -276,11 +294,12 @@ def _chunked(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_st
     split = lambda x: x.unflatten(1, (B.shape[1], -1))                  # channels to (groups, channels of a group)
     five = split(u.to(dtype)), split(step), A.to(dtype).unflatten(0, (B.shape[1], -1)).mT.contiguous(), B, C
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in five)
-    y, last = _Chunked.apply(*five) if learning else _chunked_forward(*five)[:2]
+    if torch.compiler.is_compiling(): y, last = _chunked_op(*five)
+    else: y, last = _Chunked.apply(*five) if learning else _chunked_forward(*five)[:2]
     y = _finish(y.flatten(1, 2), u, D, z, u.dtype)
     return (y, last.mT.flatten(1, 2)) if return_last_state else y
 
-# %% ../nbs/01_selective_scan.ipynb #6a5b2ff8
+# %% ../nbs/01_selective_scan.ipynb #2f97635f
 def _expect(name, x, shape, meaning, u):
     "Type, rank and sizes, device of one argument."
     if not isinstance(x, Tensor): raise TypeError(f'{name} must be a tensor of shape {meaning} = {shape}, got {type(x).__name__}')
@@ -288,7 +307,7 @@ def _expect(name, x, shape, meaning, u):
     if tuple(x.shape) != shape: raise ValueError(f'{name} must have shape {meaning} = {shape}, got {tuple(x.shape)}')
     if x.device != u.device: raise ValueError(f'{name} is on {x.device} but u is on {u.device}: move one of them')
 
-# %% ../nbs/01_selective_scan.ipynb #2c69025a
+# %% ../nbs/01_selective_scan.ipynb #d8ab5021
 def _check(u, delta, A, B, C, D, z, delta_bias):
     "Every argument against the shape that `u`, `A` and `B` imply."
     for name, x, rank, meaning in (('u', u, (3,), '(B, D, L)'), ('A', A, (2,), '(D, N)'), ('B', B, (3, 4), '(B, N, L) or (B, G, N, L)')):
@@ -305,27 +324,34 @@ def _check(u, delta, A, B, C, D, z, delta_bias):
                                     ('delta_bias', delta_bias, (d,), '(D,)')):
         if x is not None or name in ('delta', 'C'): _expect(name, x, shape, meaning, u)
 
-# %% ../nbs/01_selective_scan.ipynb #6edfe957
+# %% ../nbs/01_selective_scan.ipynb #e6f05dca
 class BackendUnavailable(RuntimeError):
     "The implementation asked for cannot run on this machine."
 
 BACKENDS = {'reference': _reference, 'loop': _loop, 'chunked': _chunked,
             'triton': 'mim_istd.scan_triton:selective_scan_triton'}
 
-# %% ../nbs/01_selective_scan.ipynb #f2969702
+# %% ../nbs/01_selective_scan.ipynb #ccf54e85
+_LOADED = {}   # modules found so far: a compiled program may look here, but not import
+
+def _module(name: str):
+    "A module from below in the chain, imported when first asked for."
+    if name not in _LOADED: _LOADED[name] = importlib.import_module(name)
+    return _LOADED[name]
+
 def _resolve(name: str):
     "The function behind a backend's name."
     if name not in BACKENDS: raise ValueError(f"backend {name!r} is not one of {', '.join(map(repr, ['auto', *BACKENDS]))}")
     if callable(BACKENDS[name]): return BACKENDS[name]
     module, function = BACKENDS[name].split(':')
-    try: found = importlib.import_module(module)
+    try: found = _module(module)
     except ImportError as e: raise BackendUnavailable(f"backend {name!r} cannot be imported here ({e}); use backend='auto' or 'chunked', which run everywhere") from e
     if not found.available():
         raise BackendUnavailable(f"backend {name!r} needs a CUDA device, or TRITON_INTERPRET=1 set before Python starts to run its kernels slowly on the CPU; "
                                  "use backend='auto' or 'chunked', which run everywhere")
     return getattr(found, function)
 
-# %% ../nbs/01_selective_scan.ipynb #c189927a
+# %% ../nbs/01_selective_scan.ipynb #c4a72753
 def backend_available(
     name: str # One of the names in `BACKENDS`
 ) -> bool: # Can it run on this machine?
@@ -334,7 +360,7 @@ def backend_available(
     except BackendUnavailable: return False
     return True
 
-# %% ../nbs/01_selective_scan.ipynb #112e40bd
+# %% ../nbs/01_selective_scan.ipynb #0f863df6
 def selective_scan(
     u: Tensor, # (B, D, L) input
     delta: Tensor, # (B, D, L) step sizes, before bias and softplus

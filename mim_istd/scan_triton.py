@@ -66,21 +66,20 @@ def _unstack(x):
 @triton.jit
 def _softplus(v):
     q = tl.exp2(-1.4426950408889634 * tl.abs(v))
-    p = 0.005253457796 * q - 0.02958850739
-    p = p * q + 0.07836166802
-    p = p * q - 0.1367476971
-    p = p * q + 0.1911143108
-    p = p * q - 0.2484436989
-    p = p * q + 0.3331927134
-    p = p * q - 0.4999950152
-    p = p * q + 0.9999999705
+    p = 0.04408966684 - 0.008539216165 * q
+    p = p * q - 0.1076817753
+    p = p * q + 0.1774524692
+    p = p * q - 0.2449546535
+    p = p * q + 0.3327548036
+    p = p * q - 0.4999740546
+    p = p * q + 0.9999998057
     return tl.where(v < 0, 0.0, v) + p * q
 
 @triton.jit
 def _softplus_slope(delta):
     "The derivative of softplus, from its value: 1 - exp(-delta)."
-    small = delta * (1.0 - delta * (0.5 - delta * (0.16666667 - delta * (0.041666667 - delta * 0.0083333333))))
-    return tl.where(delta < 0.125, small, 1.0 - tl.exp2(-1.4426950408889634 * delta))
+    small = delta * (1.0 - delta * (0.5 - delta * 0.16666667))
+    return tl.where(delta < 0.03125, small, 1.0 - tl.exp2(-1.4426950408889634 * delta))
 
 # %% ../nbs/02_triton_scan.ipynb #787570cf
 @triton.jit
@@ -372,7 +371,6 @@ def _project_back(draw, low, weight, dw, DP, at, lane, ok, N: tl.constexpr, R: t
         low_grad = low_grad + _unstack(draw[:, :, None] * weight[r])
     value = _fold(low_grad, lane, 4, 1)[0]
     if R == 4:
-        value = tl.where(lane % 2 == 0, value, 0.0)
         column = (lane % 8) // 2 + 4 * (lane % 2)
     else:
         column = lane % 8
@@ -968,7 +966,7 @@ def _inner_forward(x, x_proj, dt_weight, dt_bias, A, D, directions, gate=None, e
     x = x.contiguous()
     y = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     z, nw, nb = (x, y, y) if gate is None else (gate[0].contiguous(), *(g.detach().float().contiguous() for g in gate[1:]))
-    out = y if gate is None else torch.empty_like(x)
+    out = y if gate is None else torch.empty_like(z)
     if S == 0: return y, out
     c = tile or _inner_tile(S, C, H * W)
     inner_forward_kernel[(triton.cdiv(S, c['SB']),)](
@@ -1165,6 +1163,7 @@ def _check_core(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, 
                                     ('norm_weight', norm_weight, (C,), '(D,)'), ('norm_bias', norm_bias, (C,), '(D,)')):
         if not isinstance(t, Tensor): raise TypeError(f'{name} must be a tensor of shape {meaning} = {shape}, got {type(t).__name__}')
         if tuple(t.shape) != shape: raise ValueError(f'{name} must have shape {meaning} = {shape}, got {tuple(t.shape)}')
+        if not t.is_floating_point(): raise TypeError(f'{name} must be real floating point, got {t.dtype}')
         if t.device != x.device: raise ValueError(f'{name} is on {t.device} but x is on {x.device}: move one of them')
     if any(w not in (0, 1, 2, 3) for w in directions): raise ValueError(f'directions must be among 0, 1, 2, 3, got {tuple(directions)}')
     if not 1 <= N <= 64: raise ValueError(f'the kernels take 1 to 64 states, got N = {N} from A')
@@ -1263,7 +1262,7 @@ def selective_scan_triton(
     y = (y if z is None else y * F.silu(z.float())).to(u.dtype).contiguous()
     return (y, last.flatten(1, 2)[..., :N].contiguous()) if return_last_state else y
 
-# %% ../nbs/02_triton_scan.ipynb #f7297396
+# %% ../nbs/02_triton_scan.ipynb #cab222bb
 POINTERS = 'X DT P WDT BIAS A SKIP H0 Y KEPT END TOTAL SEEN DY G0 DX DDT DP DA DW DBIAS DSKIP'.split()
 NUMBERS = 'H W L B XS PS xk yk PER CHUNKS'.split()
 
@@ -1277,7 +1276,7 @@ def compile_kernel(kernel, arch=90, warps=1, maxnreg=None, **fixed):
     source = ASTSource(kernel, signature, {(names.index(k),): v for k, v in fixed.items()}, aligned)
     return triton.compile(source, target=GPUTarget('cuda', arch, 32), options=dict(num_warps=warps, maxnreg=maxnreg))
 
-# %% ../nbs/02_triton_scan.ipynb #143f7a1e
+# %% ../nbs/02_triton_scan.ipynb #da89514c
 def machine_code(compiled):
     "Registers, spills (bytes), and the lengths of all loops in instructions."
     import re, tempfile
@@ -1298,7 +1297,7 @@ def machine_code(compiled):
             if jump and jump[1] in labels: loops.append(count - labels[jump[1]])
     return dict(registers=int(re.search(r'REG:(\d+)', use)[1]), spilled=int(re.search(r'STACK:(\d+)', use)[1]), loops=loops)
 
-# %% ../nbs/02_triton_scan.ipynb #bccc1b9e
+# %% ../nbs/02_triton_scan.ipynb #820c5282
 def scan_cost(direction='forward', arch=90, ragged=False, D=64, R=4, N=16):
     "Registers, spilled bytes and instructions for a state and step of the outer kernel."
     common = dict(D=D, K=4, R=R, N=N, DIRS=0b11100100, T=KEEP, SOFTPLUS=True, RAGGED=ragged, START=False)

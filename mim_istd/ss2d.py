@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .scan import selective_scan
+from .scan import BackendUnavailable, selective_scan
 
 # %% ../nbs/03_ss2d.ipynb #c9069f4c
 def scan_order(
@@ -80,17 +80,19 @@ def ss2d_scan(
                        D.flatten(), delta_bias=dt_bias.flatten(), delta_softplus=True, backend=backend)
     return merge(y.unflatten(1, (K, d)), H, W, directions)
 
-# %% ../nbs/03_ss2d.ipynb #598ec271
-@functools.cache
+# %% ../nbs/03_ss2d.ipynb #82a278d9
+_FOUND = []   # after the first look: the module, or None
+
 def _triton():
-    "`mim_istd.scan_triton` if it is there and can run, else None"
-    try: module = importlib.import_module('mim_istd.scan_triton')
-    except ImportError: return None
-    return module if module.available() else None
+    "`mim_istd.scan_triton`, or None without Triton; imported at the first look, remembered after it."
+    if not _FOUND:
+        try: _FOUND.append(importlib.import_module('mim_istd.scan_triton'))
+        except ImportError: _FOUND.append(None)
+    return _FOUND[0]
 
 def _wants_triton(x, backend):
     if backend != 'auto': return backend == 'triton'
-    return x.is_cuda and x.dtype != torch.float64 and _triton() is not None
+    return x.is_cuda and x.dtype != torch.float64 and _triton() is not None and _triton().available()
 
 # %% ../nbs/03_ss2d.ipynb #384e3056
 def ss2d_core(
@@ -111,8 +113,8 @@ def ss2d_core(
     if len(directions) != x_proj.shape[0]:
         raise ValueError(f"{len(directions)} directions, but x_proj of shape {tuple(x_proj.shape)} has weights for {x_proj.shape[0]}")
     if _wants_triton(x, backend):
-        return importlib.import_module('mim_istd.scan_triton').ss2d_core_triton(
-            x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, eps=eps, directions=directions)
+        if _triton() is None: raise BackendUnavailable("backend='triton' needs the triton package, which cannot be imported here; use backend='auto', which runs everywhere")
+        return _triton().ss2d_core_triton(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, eps=eps, directions=directions)
     y = ss2d_scan(x, x_proj, dt_weight, dt_bias, A, D, directions, backend)
     return F.layer_norm(y, y.shape[-1:], norm_weight, norm_bias, eps) * F.silu(z)
 
@@ -134,6 +136,7 @@ class SS2D(nn.Module):
         d = self.d_inner = int(expand*dim)
         self.dim, self.d_state, self.dt_rank = dim, d_state, math.ceil(dim/16) if dt_rank == 'auto' else dt_rank
         self.directions, self.backend, self.scan = tuple(directions), backend, scan
+        if backend == 'triton' or torch.cuda.is_available(): _triton()   # import it here, not in the forward pass
         self.in_proj = nn.Linear(dim, 2*d, bias=False)
         self.conv = nn.Conv2d(d, d, d_conv, padding=d_conv//2, groups=d)
         self.norm = nn.LayerNorm(d)
@@ -173,7 +176,7 @@ def forward(self: SS2D, x): # (B, H, W, dim)
     return self.out_proj(ss2d_core(x, z, self.x_proj, self.dt_weight, self.dt_bias, A, self.D, self.norm.weight, self.norm.bias,
                                    self.norm.eps, self.directions, self.backend))
 
-# %% ../nbs/03_ss2d.ipynb #2e18fc50
+# %% ../nbs/03_ss2d.ipynb #6fe87dbe
 class VisualMamba(nn.Module):
     "The visual Mamba block of Fig 4b: `x + SS2D(LayerNorm(x))`, on (B, H, W, dim)."
     def __init__(
@@ -186,7 +189,7 @@ class VisualMamba(nn.Module):
 
     def forward(self, x): return x + self.mixer(self.norm(x))
 
-# %% ../nbs/03_ss2d.ipynb #10bb5a35
+# %% ../nbs/03_ss2d.ipynb #bb18b15e
 def tokens_to_grid(
     tokens, # (B, L, D) in raster order
     H: int, # Rows of the grid
