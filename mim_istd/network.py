@@ -306,7 +306,7 @@ def _preset_builder(config):
 
 for _name, _config in PRESETS.items(): register_model(_name, _preset_builder(_config))
 
-# %% ../nbs/05_network.ipynb #7f9de480
+# %% ../nbs/05_network.ipynb #aa590f42
 _TO_OFFICIAL = [
     (r'^stem\.shared', 'patch_embed.common_conv'), (r'^stem\.words', 'patch_embed.inner_convs'), (r'^stem\.sentences', 'patch_embed.outer_convs'),
     (r'^stages\.(\d)\.(\d)\.', r'stages.\1.blocks.\2.'), (r'^(word_merges\.\d\.conv)', r'\1.0'),
@@ -326,10 +326,10 @@ def _official_name(name):
     name = re.sub(r'^decoder\.(\d)\.expand', lambda m: f'deconv{3-int(m[1])}', name)
     return re.sub(r'^decoder\.(\d)\.blocks', lambda m: f'uplayer{3-int(m[1])}', name)
 
-# %% ../nbs/05_network.ipynb #d7d79975
+# %% ../nbs/05_network.ipynb #b7b4c17b
 def _weights_of(model): return {n: t for n, t in model.state_dict().items() if not n.endswith('num_batches_tracked')}
 
-# %% ../nbs/05_network.ipynb #2f91b4dd
+# %% ../nbs/05_network.ipynb #3fd55ba0
 _DEAD = re.compile(r'relative_pos|^mim_backbone\.norm\.|num_batches_tracked$')
 
 def _unwrap(state):
@@ -353,7 +353,7 @@ def _official_config(state):
         raise ValueError(f"this is no checkpoint of the authors' network ({e}); expected names like {first}norm1.weight"
                          if not isinstance(e, ValueError) else "this is no checkpoint of the authors' network: no blocks of four stages in it") from e
 
-# %% ../nbs/05_network.ipynb #c81a9068
+# %% ../nbs/05_network.ipynb #45802cfd
 def load_official(
     path_or_state_dict # A `.pth` file of the authors' code, or its state dict
 ) -> MiM: # In eval mode, on the CPU
@@ -373,7 +373,7 @@ def load_official(
     model.load_state_dict({n: torch.as_tensor(state[k]).reshape(ours[n].shape) for k, n in names.items()}, strict=False)
     return model.eval()
 
-# %% ../nbs/05_network.ipynb #a803c8e0
+# %% ../nbs/05_network.ipynb #33340584
 _COMMON_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)
 
 def count_parameters(
@@ -384,7 +384,7 @@ def count_parameters(
     total, ssm = sum(p.numel() for p in model.parameters()), own(SS2D)
     return dict(total=total, ssm=ssm, without_ssm=total-ssm, common_layers=own(_COMMON_LAYERS))
 
-# %% ../nbs/05_network.ipynb #bd8035df
+# %% ../nbs/05_network.ipynb #d95e105f
 def _layer_macs(m, x, y):
     "MACs of one call of a convolution or linear layer"
     if isinstance(m, nn.Linear): return y.numel()*m.in_features
@@ -402,7 +402,7 @@ def _paper_flops(words, sentences, N, inner):
     (nB, m, c), (B, n, d) = words.shape, sentences.shape
     return B*n*(8*d*N + 3*d*d + inner*(8*m*c*N + 3*m*c*c + m*c*d))
 
-# %% ../nbs/05_network.ipynb #0bb5d96f
+# %% ../nbs/05_network.ipynb #c0d7ed1a
 def count_operations(
     model: nn.Module,
     H: int, # Height of the image
@@ -425,7 +425,7 @@ def count_operations(
     with torch.no_grad(): model(torch.empty(1, 1, H, W, device='meta'))
     return dict(dense_macs=counts['layer_macs'] + counts['projection_macs'], **counts)
 
-# %% ../nbs/05_network.ipynb #1a0c170f
+# %% ../nbs/05_network.ipynb #1726f63c
 def cost_table(
     names=tuple(PRESETS), # Models, by name
     H: int = 512, # Height of the image
