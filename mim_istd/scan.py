@@ -275,14 +275,14 @@ def _chunked_op(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tup
 def _(u, step, A, B, C): return torch.empty_like(u), u.new_empty(*u.shape[:2], A.shape[1], u.shape[2])
 
 @torch.library.custom_op('mim_istd::chunked_scan_backward', mutates_args=())
-def _chunked_backward_op(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, dy: Tensor, dlast: Tensor) -> list[Tensor]:
+def _chunked_backward_op(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, dy: Tensor, dlast: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     five = u, step, A, B, C
-    return list(_chunked_backward(five, _chunked_forward(*five, save=True)[2], dy, dlast))
+    return _chunked_backward(five, _chunked_forward(*five, save=True)[2], dy, dlast)
 
 @_chunked_backward_op.register_fake
-def _(u, step, A, B, C, dy, dlast): return [torch.empty_like(x) for x in (u, step, A, B, C)]
+def _(u, step, A, B, C, dy, dlast): return tuple(torch.empty_like(x) for x in (u, step, A, B, C))
 
-_chunked_op.register_autograd(lambda ctx, dy, dlast: tuple(_chunked_backward_op(*ctx.saved_tensors, dy, dlast)),
+_chunked_op.register_autograd(lambda ctx, dy, dlast: _chunked_backward_op(*ctx.saved_tensors, dy, dlast),
                               setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
 
 # %% ../nbs/01_selective_scan.ipynb #c4dd9687
