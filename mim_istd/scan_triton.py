@@ -9,9 +9,10 @@ __all__ = ['KEEP', 'PROGRAMS', 'LOG2E', 'INTERPRETED', 'POINTERS', 'NUMBERS', 's
            'inner_core_gated_forward', 'inner_core_gated_backward', 'inner_core', 'inner_core_gated', 'available',
            'ss2d_core_triton', 'selective_scan_triton', 'compile_kernel', 'machine_code', 'scan_cost']
 
-# %% ../nbs/02_triton_scan.ipynb #2c1203d6
+# %% ../nbs/02_triton_scan.ipynb #1abba4a4
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import List
 import torch
 import torch.nn.functional as F
 import triton
@@ -1105,7 +1106,7 @@ def _composed_backward(dout, tensors, eps, directions):
 # %% ../nbs/02_triton_scan.ipynb #1c77da59
 @torch.library.custom_op('mim_istd::ss2d', mutates_args=())
 def _ss2d(x: Tensor, z: Tensor, x_proj: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, norm_weight: Tensor, norm_bias: Tensor,
-          eps: float, directions: list[int], save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+          eps: float, directions: List[int], save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tensors = x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
     nothing = lambda: torch.empty(0, dtype=torch.float32, device=x.device)
     if not _kernels(x): return _composed(*tensors, eps, directions).contiguous(), nothing(), nothing(), nothing()
@@ -1128,7 +1129,7 @@ def _(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, eps, direc
 # %% ../nbs/02_triton_scan.ipynb #f601fc9a
 @torch.library.custom_op('mim_istd::ss2d_backward', mutates_args=())
 def _ss2d_backward(dout: Tensor, x: Tensor, z: Tensor, x_proj: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, norm_weight: Tensor,
-                   norm_bias: Tensor, rows: Tensor, total: Tensor, kept: Tensor, eps: float, directions: list[int]) -> list[Tensor]:
+                   norm_bias: Tensor, rows: Tensor, total: Tensor, kept: Tensor, eps: float, directions: List[int]) -> List[Tensor]:
     tensors = [x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias]
     if not _kernels(x): grads = _composed_backward(dout, tensors, eps, directions)
     elif x.shape[1] * x.shape[2] <= 64: grads = inner_core_gated_backward(dout.contiguous(), total, *tensors, eps, tuple(directions))
@@ -1207,7 +1208,7 @@ def _(u, delta, rows, A, skip, bias, softplus, save):
     return new(B, L, G, D), new(B, G, D, N), new(B * G, (L + KEEP - 1) // KEEP, D, N) if save else new(0)
 
 @torch.library.custom_op('mim_istd::selective_scan_backward', mutates_args=())
-def _scan_backward(dy: Tensor, dlast: Tensor, u: Tensor, delta: Tensor, rows: Tensor, A: Tensor, skip: Tensor, bias: Tensor, kept: Tensor, softplus: bool) -> list[Tensor]:
+def _scan_backward(dy: Tensor, dlast: Tensor, u: Tensor, delta: Tensor, rows: Tensor, A: Tensor, skip: Tensor, bias: Tensor, kept: Tensor, softplus: bool) -> List[Tensor]:
     du, ddelta, drows, _, dbias, dA, dskip = _launch_backward(u, delta, rows, None, bias, A, skip, dy, kept, (1, u.shape[1]), (0,) * u.shape[2], softplus,
                                                               shared=False, dlast=dlast.flatten(0, 1).contiguous())
     drows[..., 2 * A.shape[-1]:] = 0
