@@ -1305,4 +1305,4 @@ def scan_cost(direction='forward', arch=90, ragged=False, D=64, R=4, N=16):
     if direction == 'forward': compiled = compile_kernel(scan_forward_kernel, arch, maxnreg=128, SAVE=False, LAST=False, READ=True, **common)
     else: compiled = compile_kernel(scan_backward_kernel, arch, **common)
     code = machine_code(compiled)
-    return dict(registers=code['registers'], spilled=code['spilled'], instructions=round(max(code['loops']) / (KEEP * N / 4), 1))
+    return dict(registers=code['registers'], spilled=code['spilled'], instructions=round(max(code['loops']) / (KEEP * N / 4), 2))
