@@ -44,6 +44,8 @@ _SYNTH = """examples:
   mim-istd synth scenes --seed 7 --train 200 --test 50
   mim-istd train scenes --recipe quick --out runs/scenes"""
 
+_DEMO = """three small scenes that come with the package go through 'mim-istd detect'; the images and what was found in them lie in OUT."""
+
 # %% ../nbs/10b_command_line.ipynb #b7a4993a
 _ANY = float('inf')
 
@@ -117,21 +119,34 @@ def _add_synth(commands):
     p.add_argument('--test', type=_between(int, 1, _ANY), default=16, help='test scenes (default: 16)')
     p.add_argument('--sample', action='store_true', help="make the package's sample set again, in place of the one in FOLDER")
 
+# %% ../nbs/10b_command_line.ipynb #63fa4c11
+def _add_demo(commands):
+    p = _command(commands, 'demo', _demo, 'try the detector on images that come with it', _DEMO)
+    p.add_argument('-o', '--out', default='demo', metavar='OUT', help='folder for images and results (default: demo)')
+    p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
+
 # %% ../nbs/10b_command_line.ipynb #1d7b88bc
 def build_parser():
     "All commands and options."
     parser = argparse.ArgumentParser('mim-istd', allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Infrared small-target detection with Mamba-in-Mamba.',
-        epilog="start with:\n  mim-istd detect IMAGE\n'mim-istd COMMAND -h' explains a command and gives examples")
+        epilog="start with:\n  mim-istd demo\n  mim-istd detect IMAGE\n'mim-istd COMMAND -h' explains a command and gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth): add(commands)
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_demo): add(commands)
     return parser
 
 # %% ../nbs/10b_command_line.ipynb #05a36ee3
 def _complain(message):
     "One line on stderr."
     print('mim-istd: ' + ' '.join(str(message).split()), file=sys.stderr, flush=True)
+
+_EXTRA = dict(fastai='train', fastprogress='train', skimage='baselines', onnx='export', onnxscript='export', onnxruntime='export')
+
+def _missing(error):
+    "How to get the package that an import did not find."
+    name = (error.name or '').partition('.')[0]
+    return f"this needs {name}, which is not installed: pip install 'mim_istd[{_EXTRA[name]}]'" if name in _EXTRA else None
 
 def main(
     argv=None, # arguments; None: those of the process
@@ -147,6 +162,9 @@ def main(
         return 1
     except Exception as e:
         if args.debug: raise
+        if isinstance(e, ModuleNotFoundError) and _missing(e):
+            _complain(_missing(e))
+            return 2
         known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
         _complain(e if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
         return 2 if known else 1
@@ -220,6 +238,17 @@ def _detect_all(detector, jobs, formats, out, args, failed):
     print(f"{len(done)} image{'' if len(done) == 1 else 's'}, {targets} target{'' if targets == 1 else 's'}"
           + (f', {failed} failed' if failed else '') + f'; results in {out}')
     return status or (1 if failed else 0)
+
+# %% ../nbs/10b_command_line.ipynb #d698441a
+def _demo(args):
+    "mim-istd demo"
+    from mim_istd.data import example_images
+    from mim_istd.detection import write_whole
+    copies = [Path(args.out)/'images'/p.name for p in example_images()]
+    _try_to_write(Path(args.out))
+    for p, copy in zip(example_images(), copies): write_whole(copy, p.read_bytes())
+    given = ['detect', *map(str, copies), '-o', str(Path(args.out)), *(['--device', args.device] if args.device else [])]
+    return _detect(build_parser().parse_args(given))
 
 # %% ../nbs/10b_command_line.ipynb #38896bd8
 def _train(args):

@@ -6,9 +6,9 @@
 __all__ = ['MASK_RULES', 'SUFFIXES', 'PREFERRED_LISTS', 'BACKGROUNDS', 'DataError', 'read_image', 'standardize', 'binarize',
            'read_mask', 'Folder', 'open_folder', 'find_dataset', 'IRSTDataset', 'split_validation', 'check_disjoint',
            'pad_collate', 'fractal_noise', 'clouds', 'sea', 'ground', 'sensor_noise', 'blob', 'local_background',
-           'signal_to_clutter', 'Scene', 'synthesize_scene', 'sample_scene', 'save_scene', 'make_sample_set', 'Compose',
-           'Resize', 'RandomCrop', 'Flip', 'Rotate90', 'Scale', 'Gamma', 'Gain', 'Noise', 'Gradient', 'Blur',
-           'TargetPatch', 'collect_targets', 'CopyPaste', 'training_transforms']
+           'signal_to_clutter', 'Scene', 'synthesize_scene', 'sample_scene', 'save_scene', 'make_sample_set',
+           'example_images', 'Compose', 'Resize', 'RandomCrop', 'Flip', 'Rotate90', 'Scale', 'Gamma', 'Gain', 'Noise',
+           'Gradient', 'Blur', 'TargetPatch', 'collect_targets', 'CopyPaste', 'training_transforms']
 
 # %% ../nbs/06_data.ipynb #c35bcff5
 import hashlib, io, os, re, shutil, struct, zlib
@@ -696,6 +696,11 @@ def make_sample_set(
         os.replace(part, folder)
     finally: shutil.rmtree(part, ignore_errors=True)
     return folder
+
+# %% ../nbs/06_data.ipynb #7afee54a
+def example_images() -> list: # of paths
+    "The images that come with the package: small synthetic scenes of 8 and 14 bits."
+    return sorted((Path(mim_istd.__file__).parent/'examples').glob('*.png'))
 
 # %% ../nbs/06_data.ipynb #2a3fa52b
 class Compose:
