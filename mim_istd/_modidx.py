@@ -732,6 +732,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'mim_istd.ss2d.VisualMamba': ('ss2d.html#visualmamba', 'mim_istd/ss2d.py'),
                                'mim_istd.ss2d.VisualMamba.__init__': ('ss2d.html#visualmamba.__init__', 'mim_istd/ss2d.py'),
                                'mim_istd.ss2d.VisualMamba.forward': ('ss2d.html#visualmamba.forward', 'mim_istd/ss2d.py'),
+                               'mim_istd.ss2d._exact_hold': ('ss2d.html#_exact_hold', 'mim_istd/ss2d.py'),
                                'mim_istd.ss2d._project': ('ss2d.html#_project', 'mim_istd/ss2d.py'),
                                'mim_istd.ss2d._read': ('ss2d.html#_read', 'mim_istd/ss2d.py'),
                                'mim_istd.ss2d._triton': ('ss2d.html#_triton', 'mim_istd/ss2d.py'),

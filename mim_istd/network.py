@@ -27,6 +27,9 @@ class MiMConfig:
     sentence_dim: int = 16              # Width of a sentence in stage 1; doubles with every stage
     d_state: int = 16                   # States of each channel, N
     directions: tuple = (0, 1, 2, 3)    # Reading orders of the 2-D scan
+    dt_rank: int | str = 'auto'         # Rank of Δ's dependence on the input; 'auto': width/16, rounded up; 0: Δ is a constant of each channel
+    discretization: str = 'taylor'      # B̄ by eq 3, or exactly by eq 2: 'zoh', which takes more memory
+    direct: bool = True                 # The direct path D x past the scan
     word_stride: int = 2                # Pixels along a side of a word
     sentence_stride: int = 8            # Pixels along a side of a sentence
     inner: str = 'all'                  # Blocks with an inner half: 'all', 'first' (the authors' code) or 'none'
@@ -47,7 +50,8 @@ class MiMConfig:
 # %% ../nbs/05_network.ipynb #ff81c8ed
 _MIXERS = ('ssm', 'skip', 'conv', 'zero')
 _CHOICES = dict(word_stride=(1, 2, 4), sentence_stride=(4, 8, 16), inner=('all', 'first', 'none'), ffn=(None, 'conv'),
-                initial_sentences=('zero', 'stem'), mixer=_MIXERS, inner_mixer=_MIXERS, head_stride=(8, 4, 2, 1), decoder=('resnet',))
+                initial_sentences=('zero', 'stem'), mixer=_MIXERS, inner_mixer=_MIXERS, head_stride=(8, 4, 2, 1), decoder=('resnet',),
+                discretization=('taylor', 'zoh'), direct=(True, False))
 
 def _check_config(self):
     "Refuse a configuration that cannot work"
@@ -56,6 +60,8 @@ def _check_config(self):
     for name in ('depths', 'directions'): object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, as JSON gives them, become tuples
     if not 2 <= len(self.depths) <= 4 or min(self.depths) < 1: raise ValueError(f"depths={self.depths}: two to four stages of at least one block each are needed")
     if self.word_stride >= self.sentence_stride: raise ValueError(f"word_stride={self.word_stride} must be less than sentence_stride={self.sentence_stride}")
+    if self.dt_rank != 'auto' and (not isinstance(self.dt_rank, int) or self.dt_rank < 0): raise ValueError(f"dt_rank={self.dt_rank!r} is no rank; use 'auto', or a whole number from 0")
+    if not self.direct and 'skip' in (self.mixer, self.inner_mixer): raise ValueError("direct=False takes out all that the mixer 'skip' leaves of a scan; use the mixer 'zero'")
     if self.prior is not None and not 0 < self.prior < 1: raise ValueError(f"prior={self.prior!r} is no probability; use one between 0 and 1, or None")
     if self.inner == 'none' and self.initial_sentences == 'zero':
         raise ValueError("inner='none' with initial_sentences='zero' lets nothing of the image into the encoder; use initial_sentences='stem'")
@@ -130,7 +136,7 @@ class Stage(nn.ModuleList):
         super().__init__(MiMBlock(
             config.word_dim*2**i, config.sentence_dim*2**i, words, inner=j < n_inner, ffn=config.ffn, mixer=config.mixer,
             inner_mixer=config.inner_mixer, scrambled=config.scrambled, d_state=config.d_state, directions=config.directions,
-            backend=config.backend) for j in range(depth))
+            dt_rank=config.dt_rank, discretization=config.discretization, direct=config.direct, backend=config.backend) for j in range(depth))
 
     def forward(self, words, sentences, hw):
         for block in self: words, sentences = block(words, sentences, hw)

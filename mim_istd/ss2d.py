@@ -59,6 +59,12 @@ def _project(x, x_proj):
     "(B, H, W, D), (K, R+2N, D) -> (B, H, W, K, R+2N): one product for all directions"
     return F.linear(x, x_proj.flatten(0, 1)).unflatten(-1, x_proj.shape[:2])
 
+# %% ../nbs/03_ss2d.ipynb #2e6683d3
+def _exact_hold(step, A, B, C):
+    "Δ (B, L, K, D), A (K, D, N), B and C (B, L, K, N) -> B φ(ΔA) and C, a row for every channel: (B, L, K, D, N)"
+    z = (step[..., None]*A).clamp(max=-1e-12)                      # φ(0) = 1, but 0/0 on the way there
+    return B[..., None, :]*(torch.expm1(z)/z), C[..., None, :].expand_as(z)
+
 # %% ../nbs/03_ss2d.ipynb #df5beae3
 def ss2d_scan(
     x, # (B, H, W, D) features
@@ -68,7 +74,8 @@ def ss2d_scan(
     A, # (K, D, N) negative
     D, # (K, D) skip
     directions=(0, 1, 2, 3), # K direction ids
-    backend='auto' # Of `selective_scan`
+    backend='auto', # Of `selective_scan`
+    discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh'
 ) -> torch.Tensor: # (B, H, W, D)
     "`merge(S6(expand(x)))`: eq 4, in PyTorch."
     (_, H, W, d), (K, _, R), N = x.shape, dt_weight.shape, A.shape[-1]
@@ -76,8 +83,12 @@ def ss2d_scan(
     projected = torch.stack([_read(projected[..., i, :], k) for i, k in enumerate(directions)], 2)  # (B, L, K, R+2N)
     low, B, C = projected.split((R, N, N), -1)
     delta = F.linear(low.flatten(2), torch.block_diag(*dt_weight))                              # (B, L, K·D)
+    bias = dt_bias.flatten()
+    if discretization == 'zoh':
+        delta, bias = F.softplus(delta + bias), None
+        B, C = (t.flatten(2, 3) for t in _exact_hold(delta.unflatten(2, (K, d)), A, B, C))       # (B, L, K·D, N)
     y = selective_scan(expand(x, directions).flatten(1, 2), delta.transpose(1, 2), A.flatten(0, 1), B.permute(0, 2, 3, 1), C.permute(0, 2, 3, 1),
-                       D.flatten(), delta_bias=dt_bias.flatten(), delta_softplus=True, backend=backend)
+                       D.flatten(), delta_bias=bias, delta_softplus=bias is not None, backend=backend)
     return merge(y.unflatten(1, (K, d)), H, W, directions)
 
 # %% ../nbs/03_ss2d.ipynb #82a278d9
@@ -107,15 +118,18 @@ def ss2d_core(
     norm_bias, # (D,) of the LayerNorm after the merge
     eps=1e-5, # Of the LayerNorm
     directions=(0, 1, 2, 3), # K direction ids
-    backend='auto' # Of `selective_scan`; 'triton' takes the fused kernels
+    backend='auto', # Of `selective_scan`; 'triton' takes the fused kernels
+    discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh'
 ) -> torch.Tensor: # (B, H, W, D)
     "`LayerNorm(merge(S6(expand(x)))) * SiLU(z)`."
     if len(directions) != x_proj.shape[0]:
         raise ValueError(f"{len(directions)} directions, but x_proj of shape {tuple(x_proj.shape)} has weights for {x_proj.shape[0]}")
-    if _wants_triton(x, backend):
+    if discretization not in ('taylor', 'zoh'): raise ValueError(f"discretization {discretization!r} is unknown; use 'taylor' (eq 3) or 'zoh' (eq 2)")
+    if _wants_triton(x, backend) and discretization == 'taylor':
+        if not dt_weight.shape[-1]: x_proj, dt_weight = F.pad(x_proj, (0, 0, 1, 0)), F.pad(dt_weight, (0, 1))   # the kernels want a rank: one of zeros
         if _triton() is None: raise BackendUnavailable("backend='triton' needs the triton package, which cannot be imported here; use backend='auto', which runs everywhere")
         return _triton().ss2d_core_triton(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, eps=eps, directions=directions)
-    y = ss2d_scan(x, x_proj, dt_weight, dt_bias, A, D, directions, backend)
+    y = ss2d_scan(x, x_proj, dt_weight, dt_bias, A, D, directions, backend, discretization)
     return F.layer_norm(y, y.shape[-1:], norm_weight, norm_bias, eps) * F.silu(z)
 
 # %% ../nbs/03_ss2d.ipynb #81f5f141
@@ -126,16 +140,20 @@ class SS2D(nn.Module):
         dim: int, # Channels in and out
         d_state: int = 16, # States of each channel, N
         expand: float = 2, # Inner width D = expand·dim
-        dt_rank='auto', # Δ-rank R; 'auto' is dim/16, rounded up
+        dt_rank='auto', # Δ-rank R; 'auto' is dim/16, rounded up; 0: Δ is its bias, whatever the input
         d_conv: int = 3, # Side of the depthwise convolution, odd
         directions=(0, 1, 2, 3), # K direction ids
         backend='auto', # Of the scan
-        scan: bool = True # False takes the scan out and leaves y = D x: a control
+        scan: bool = True, # False takes the scan out and leaves y = D x: a control
+        direct: bool = True, # False leaves out the direct path D x
+        discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh', with D times the memory
     ):
         super().__init__()
+        if not (scan or direct): raise ValueError("scan=False and direct=False leave nothing of the layer; keep one of them")
+        if dt_rank != 'auto' and dt_rank < 0: raise ValueError(f"dt_rank={dt_rank!r}: use 'auto', or 0 and upwards")
         d = self.d_inner = int(expand*dim)
         self.dim, self.d_state, self.dt_rank = dim, d_state, math.ceil(dim/16) if dt_rank == 'auto' else dt_rank
-        self.directions, self.backend, self.scan = tuple(directions), backend, scan
+        self.directions, self.backend, self.scan, self.direct, self.discretization = tuple(directions), backend, scan, direct, discretization
         if backend == 'triton' or torch.cuda.is_available(): _triton()   # import it here, not in the forward pass
         self.in_proj = nn.Linear(dim, 2*d, bias=False)
         self.conv = nn.Conv2d(d, d, d_conv, padding=d_conv//2, groups=d)
@@ -147,7 +165,8 @@ class SS2D(nn.Module):
 @patch
 def _add_scan_weights(self: SS2D):
     K, d, N, R = len(self.directions), self.d_inner, self.d_state, self.dt_rank
-    self.D = nn.Parameter(torch.empty(K, d))
+    if self.direct: self.D = nn.Parameter(torch.empty(K, d))
+    else: self.register_buffer('D', torch.zeros(K, d), persistent=False)
     if self.scan:
         self.x_proj = nn.Parameter(torch.empty(K, R+2*N, d))
         self.dt_weight, self.dt_bias = nn.Parameter(torch.empty(K, d, R)), nn.Parameter(torch.empty(K, d))
@@ -158,10 +177,10 @@ def _add_scan_weights(self: SS2D):
 @torch.no_grad()
 def reset_scan(self: SS2D, dt_min=1e-3, dt_max=0.1):
     "Draw the scan's own weights anew, with steps Δ between `dt_min` and `dt_max`."
-    self.D.fill_(1.)
+    if self.direct: self.D.fill_(1.)
     if not self.scan: return
     self.x_proj.uniform_(-self.d_inner**-0.5, self.d_inner**-0.5)
-    self.dt_weight.uniform_(-self.dt_rank**-0.5, self.dt_rank**-0.5)
+    if self.dt_rank: self.dt_weight.uniform_(-self.dt_rank**-0.5, self.dt_rank**-0.5)
     dt = torch.empty_like(self.dt_bias).uniform_(math.log(dt_min), math.log(dt_max)).exp()
     self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
     self.A_log.copy_(torch.arange(1, self.d_state+1).log().expand_as(self.A_log))
@@ -174,7 +193,7 @@ def forward(self: SS2D, x): # (B, H, W, dim)
     if not self.scan: return self.out_proj(self.norm(x*self.D.sum(0)) * F.silu(z))
     A = -self.A_log.float().exp() if self.A_log.dtype != torch.float64 else -self.A_log.exp()
     return self.out_proj(ss2d_core(x, z, self.x_proj, self.dt_weight, self.dt_bias, A, self.D, self.norm.weight, self.norm.bias,
-                                   self.norm.eps, self.directions, self.backend))
+                                   self.norm.eps, self.directions, self.backend, self.discretization))
 
 # %% ../nbs/03_ss2d.ipynb #6fe87dbe
 class VisualMamba(nn.Module):

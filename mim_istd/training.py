@@ -588,8 +588,10 @@ def describe_run(
 
 def _check_same(then, now, out):
     "`ValueError` that names what differs."
+    defaults = json.loads(json.dumps({'recipe': asdict(Recipe()), 'config': asdict(MiMConfig())}))
     for part in ('recipe', 'config', 'data'):
         a, b = then.get(part, {}), now[part]
+        a = {k: v for k, v in defaults.get(part, {}).items() if k in b} | a # a field that a run does not name is younger than the run
         if wrong := [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]:
             raise ValueError(f'{out} holds a run with another {part}: {"; ".join(wrong)}. Take up that run with its own '
                              f'{part} ({Path(out)/"recipe.json"}), or start this one in another folder')
