@@ -17,6 +17,7 @@ _DETECT = """examples:
   mim-istd detect frames -o found -r             all images in a folder and its subfolders
   mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
+  mim-istd detect frames --model max-median      with a filter that needs no training
 
 written to OUT, for each image NAME:
   NAME_overlay.png  the image with a numbered ring around each target
@@ -29,14 +30,16 @@ exit status: 0 all images done, 1 some failed (each has a line on stderr), 2 not
 
 _TRAIN = """examples:
   mim-istd train data/sample --recipe sample --out runs/first
-  mim-istd train NUAA-SIRST --lists idx_427 --preset laptop --recipe quick --out runs/nuaa
+  mim-istd train NUAA-SIRST --lists idx_427 --model laptop --recipe quick --out runs/nuaa
   mim-istd train NUAA-SIRST --lists idx_427 --out runs/nuaa --resume
+  mim-istd train NUAA-SIRST --lists idx_427 --model dnanet --recipe quick --out runs/dnanet
 
 DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA."""
 
 _EVALUATE = """examples:
   mim-istd evaluate data/sample --weights runs/first
   mim-istd evaluate NUAA-SIRST --lists idx_427 --protocol basicirstd corrected --json figures.json
+  mim-istd evaluate NUAA-SIRST --lists idx_427 --model max-median
 
 A line a protocol: IoU, nIoU and Pd in per cent, Fa in 1e-6."""
 
@@ -68,12 +71,19 @@ def _command(commands, name, run, help, epilog):
     p.add_argument('--debug', action='store_true', help='show where an error came from')
     return p
 
+_NETWORKS = ('laptop, paper, arxiv, tgrs; to compare with, acm-fpn, acm-unet, alcnet, dnanet, isnet, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
+_METHODS = 'top-hat, max-median, mpcm, ipi, pstnn, mslstipt'
+
+def _add_model(p):
+    p.add_argument('--model', metavar='NAME', help=f'network that the weights must hold, or a method without training: {_METHODS} (default: whatever the weights hold)')
+
 def _add_detect(commands):
     p = _command(commands, 'detect', _detect, 'find small targets in images', _DETECT)
     p.add_argument('paths', nargs='+', metavar='PATH', help='image files (PNG, TIFF, BMP, JPEG, NPY), folders or patterns')
     p.add_argument('-o', '--out', default='detections', metavar='OUT', help='folder for the results (default: detections)')
     p.add_argument('-r', '--recursive', action='store_true', help='also the subfolders of folders')
     p.add_argument('--weights', default='default', help='weights file or run folder (default: the weights of the package)')
+    _add_model(p)
     p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5, help='a pixel is target above this probability (default: 0.5)')
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX', help='drop smaller targets (default: 1)')
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
@@ -87,7 +97,7 @@ def _add_train(commands):
     p = _command(commands, 'train', _train, 'train a network on a folder of images and masks', _TRAIN)
     p.add_argument('data', metavar='DATA', help='folder or name of the data set')
     p.add_argument('--out', default='runs/run', help='run folder: checkpoints, log, recipe (default: runs/run)')
-    p.add_argument('--preset', help='network: laptop, paper, arxiv, tgrs (default: laptop)')
+    p.add_argument('--model', '--preset', metavar='NAME', help=f'network: {_NETWORKS} (default: laptop; --preset is its older name)')
     p.add_argument('--recipe', help='training recipe: quick, sample, paper, or a recipe.json (default: quick)')
     p.add_argument('--lists', help='which of several lists of names, e.g. idx_427')
     p.add_argument('--epochs', type=_between(int, 1, _ANY), help="instead of the recipe's")
@@ -106,6 +116,7 @@ def _add_evaluate(commands):
     p.add_argument('--protocol', nargs='+', choices=('basicirstd', 'paper', 'corrected'), default=['basicirstd'],
                    metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
     p.add_argument('--weights', default='default', help='weights file or run folder (default: the weights of the package)')
+    _add_model(p)
     p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5, help='a pixel is target above this probability (default: 0.5)')
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
@@ -195,7 +206,7 @@ def _detect(args):
     for p in missing: _complain(f'no image at {p}')
     if not images: raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, NPY; -r looks into subfolders)')
     _try_to_write(out)
-    detector = Detector(args.weights, args.device, args.threshold, args.min_area)
+    detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model)
     formats = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
     jobs = [(f, out/name) for (f, _), name in zip(images, output_names(images))]
     return _detect_all(detector, jobs, formats, out, args, failed=len(missing))
@@ -261,8 +272,8 @@ def _train(args):
         raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
     if args.resume and not (out/'last.pt').exists(): raise FileNotFoundError(f'no run in {out} to go on with')
     changes = {k: v for k in ('epochs', 'batch_size', 'lr', 'seed') if (v := getattr(args, k)) is not None}
-    model = args.preset or 'laptop'
-    if args.resume and not args.preset:
+    model = args.model or 'laptop'
+    if args.resume and not args.model:
         config = json.loads(saved.read_text(encoding='utf-8'))['config']
         model = config['model'] if 'model' in config else MiMConfig(**config)
     recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)
@@ -277,11 +288,16 @@ def _evaluate(args):
     from mim_istd.detection import Detector, write_whole
     from mim_istd.metrics import get_protocol, report
     from mim_istd.training import evaluate
-    detector, figures = Detector(args.weights, args.device), {}
+    detector, figures = Detector(args.weights, args.device, model=args.model), {}
+    if detector.method and args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
     for name in args.protocol:
         data = IRSTDataset(args.data, args.split, args.lists, target=get_protocol(name).truth)
-        figures[name] = evaluate(detector.model, data, name, progress=sys.stderr.isatty(), threshold=args.threshold, tta=args.tta,
-                                 resize=detector.card.get('input_size'))
+        bar = sys.stderr.isatty()
+        if detector.method:
+            from mim_istd.baselines.classical import evaluate_classical
+            figures[name] = evaluate_classical(data, [detector.method], name, None, bar, args.threshold)[args.model]
+        else: figures[name] = evaluate(detector.model, data, name, progress=bar, threshold=args.threshold, tta=args.tta,
+                                       resize=detector.card.get('input_size'))
         print(f'{name}: {report(figures[name])}', flush=True)
     if args.json: write_whole(args.json, (json.dumps(figures, indent=1) + '\n').encode())
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CSV_FIELDS', 'FORMATS', 'Target', 'target_scr', 'find_targets', 'as_grey', 'Detections', 'to_csv', 'to_display',
            'write_whole', 'WeightsError', 'save_weights', 'read_card', 'load_weights', 'find_weights', 'choose_device',
-           'Detector', 'find_images', 'output_names', 'write_outputs']
+           'find_method', 'check_model', 'Detector', 'find_images', 'output_names', 'write_outputs']
 
 # %% ../nbs/10_detection.ipynb #28997ce8
 import csv, dataclasses, glob, io, json, math, os
@@ -22,8 +22,9 @@ from safetensors.torch import save as to_safetensors
 from torch.nn import functional as F
 
 from .data import SUFFIXES, DataError, Resize, _grey, local_background, read_image, standardize
+from .losses import first_output
 from .metrics import components
-from .network import MiM, MiMConfig, get_model
+from .network import MiM, MiMConfig, get_model, list_models
 
 # %% ../nbs/10_detection.ipynb #c42ce33e
 @dataclass(frozen=True)
@@ -291,6 +292,33 @@ def choose_device(
     if device.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f"device '{device}' was asked for but there is no CUDA GPU here; use 'cpu'")
     return device
 
+# %% ../nbs/10_detection.ipynb #e23f1915
+def find_method(
+    model, # name of a network or of a classical method; None: whatever the weights hold
+    weights='default', # what is given as weights
+): # the `ClassicalMethod`, or None for a network
+    "The method without training that is meant, if one is."
+    if model is None or model in list_models(): return None
+    from mim_istd.baselines.classical import CLASSICAL   # which is built on this module
+    if model not in CLASSICAL:
+        raise ValueError(f"no model is called {model!r}; there are the networks {', '.join(list_models())}, and without training {', '.join(CLASSICAL)}")
+    if str(weights) != 'default': raise ValueError(f"{model} needs no training and takes no weights; got {weights}")
+    return CLASSICAL[model]
+
+def check_model(
+    model, # name for `get_model`
+    config, # of a weights file
+    path, # of the file, for the message
+):
+    "`WeightsError` if the weights are not of the network called `model`."
+    hint = f'leave the model out, or train it: mim-istd train DATA --model {model}'
+    with torch.device('meta'): wanted = getattr(get_model(model), 'config', None)
+    wanted = asdict(wanted) if dataclasses.is_dataclass(wanted) else {'model': model}
+    keys = ['model'] if 'model' in config or 'model' in wanted else sorted(wanted.keys() - {'backend'})
+    plain = lambda v: list(v) if isinstance(v, tuple) else v
+    if wrong := [k for k in keys if plain(config.get(k)) != plain(wanted.get(k))]:
+        raise WeightsError(f'{path} holds another network than {model}: {wrong[0]} is {config.get(wrong[0])!r}, not {wanted.get(wrong[0])!r}; {hint}')
+
 # %% ../nbs/10_detection.ipynb #f3d9a350
 class Detector:
     "Images in, targets out."
@@ -299,12 +327,16 @@ class Detector:
         device=None, # 'cpu', 'cuda', …; None: a GPU if there is one
         threshold=0.5, # a pixel is target where its probability is strictly above
         min_area=1, # smaller components are dropped, px
+        model=None, # name of the network that the weights must hold, see `list_models`; or a classical method, e.g. 'max-median'
     ):
         self.device, self.threshold, self.min_area = choose_device(device), _check_threshold(threshold), min_area
-        if isinstance(weights, torch.nn.Module): self.path, self.card, self.model = None, {}, weights.to(self.device).eval()
-        else:
+        self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
+        if isinstance(weights, torch.nn.Module): self.model = weights.to(self.device).eval()
+        elif not self.method:
             self.path = find_weights(weights)
-            self.card, self.model = read_card(self.path), load_weights(self.path, self.device)
+            self.card = read_card(self.path)
+            if model: check_model(model, self.card['config'], self.path)
+            self.model = load_weights(self.path, self.device)
 
     def __call__(self,
         image, # path, PIL image, array or tensor, see `as_grey`
@@ -330,7 +362,7 @@ def _logits(detector, x):
     "The network's logits (H, W) for a standardized image (H, W) of at least 16 × 16."
     (H, W), size = x.shape, detector.card.get('input_size')
     shown = Resize(size)(x, x)[0] if size else x
-    try: logits = detector.model(torch.tensor(shown)[None, None].to(detector.device)).float()
+    try: logits = first_output(detector.model(torch.tensor(shown)[None, None].to(detector.device))).float()
     except torch.OutOfMemoryError as e:
         raise MemoryError(f'an image of {W} × {H} px does not fit into the memory of {detector.device}; use another device or a part of the image') from e
     if logits.shape != (1, 1, *shown.shape):
@@ -344,7 +376,9 @@ def score(self:Detector,
 ) -> np.ndarray: # (H, W) float32, probability of being target
     "The score map of one image."
     H, W = grey.shape
-    x = np.pad(standardize(grey), ((0, max(0, 16 - H)), (0, max(0, 16 - W))), mode='edge')
+    at_least_16 = lambda a: np.pad(a, ((0, max(0, 16 - H)), (0, max(0, 16 - W))), mode='edge')
+    if self.method: return self.method(at_least_16(grey))[:H, :W]
+    x = at_least_16(standardize(grey))
     score = _logits(self, x)[:H, :W].sigmoid().cpu().numpy()
     if np.isnan(score).any(): raise ValueError('the network gave NaN; its weights are damaged')
     return score

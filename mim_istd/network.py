@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'MiMConfig', 'conv_bn_relu', 'Stem', 'SentenceMerge', 'Wor
            'load_official', 'count_parameters', 'count_operations', 'cost_table']
 
 # %% ../nbs/05_network.ipynb #aa212960
-import copy, dataclasses, math, os, re
+import copy, dataclasses, importlib, math, os, re
 from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
@@ -281,7 +281,10 @@ def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
     return self.head(y, shared, x)[..., :H, :W]
 
 # %% ../nbs/05_network.ipynb #f582a1bb
-_MODELS = {}
+_MODELS, _MORE = {}, ('mim_istd.baselines.deep',) # builders by name; modules that register further ones
+
+def _register_more():
+    for module in _MORE: importlib.import_module(module)
 
 def register_model(
     name: str, # What `get_model` will call it
@@ -292,6 +295,7 @@ def register_model(
 
 def list_models() -> list: # Names, sorted
     "The networks that `get_model` knows."
+    _register_more()
     return sorted(_MODELS)
 
 def get_model(
@@ -299,6 +303,7 @@ def get_model(
     **changes # Fields of the preset's configuration, e.g. `head_stride=1`
 ) -> nn.Module:
     "Build a network by name."
+    if name not in _MODELS: _register_more()
     if name not in _MODELS: raise ValueError(f"no model is called {name!r}; there are {', '.join(list_models())}")
     return _MODELS[name](**changes)
 

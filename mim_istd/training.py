@@ -30,7 +30,7 @@ from torch import nn
 
 from .data import (Blur, Compose, CopyPaste, DataError, Flip, Gain, Gamma, Gradient, IRSTDataset, Noise, RandomCrop, Resize,
                            Rotate90, Scale, check_disjoint, collect_targets, find_dataset, open_folder, split_validation)
-from .losses import LOSSES
+from .losses import LOSSES, SupervisedLoss, first_output
 from .metrics import SegmentationMetrics, get_protocol, learner_metrics
 from .network import MiM, MiMConfig, get_model
 
@@ -277,10 +277,11 @@ class EpochSeeds(Callback):
         set_seeds(self.key, self.learn.epoch, rank_distrib())
 
 class FitLogits(Callback):
-    "In validation, brings logits to the size of the mask."
+    "In validation, takes the logits that count and brings them to the size of the mask."
     def after_pred(self):
-        size = self.learn.yb[0].shape[-2:]
-        if not self.learn.training and self.learn.pred.shape[-2:] != size: self.learn.pred = _resize_logits(self.learn.pred, size)
+        if self.learn.training: return
+        size, self.learn.pred = self.learn.yb[0].shape[-2:], first_output(self.learn.pred)
+        if self.learn.pred.shape[-2:] != size: self.learn.pred = _resize_logits(self.learn.pred, size)
 
 def _resize_logits(logits, size):
     return F.interpolate(logits, tuple(size), mode='bilinear', align_corners=False, antialias=True)
@@ -553,9 +554,10 @@ def make_learner(
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
     recipe, device = get_recipe(recipe), _device(device)
+    net, loss = make_model(model, recipe.seed), SumLoss(recipe.loss, recipe.loss_options)
     train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, lists, split)
     dls, ordered = make_loaders(train, valid, recipe, device, workers)
-    learn = RunLearner(dls, make_model(model, recipe.seed), SumLoss(recipe.loss, recipe.loss_options),
+    learn = RunLearner(dls, net, SupervisedLoss(loss, getattr(net, 'supervision', ())),
                        opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))), lr=recipe.lr,
                        metrics=learner_metrics(recipe.evaluation), path=Path(tempfile.gettempdir())/'mim-istd-learner',
                        cbs=[EpochSeeds(ordered, recipe.seed), ValidateEvery(recipe), FitLogits(), CheckLoss(), *_optional(recipe, device), *cbs])
@@ -697,9 +699,10 @@ def predict(
 ): # (B, 1, H, W) probabilities
     "Probabilities of a batch, on the network's device."
     x = x.to(next(model.parameters()).device)
-    if not tta: return model(x).sigmoid()
+    score = lambda x: first_output(model(x)).sigmoid()
+    if not tta: return score(x)
     flips = (), (2,), (3,), (2, 3)
-    return sum(model(x.flip(f)).sigmoid().flip(f) for f in flips) / len(flips)
+    return sum(score(x.flip(f)).flip(f) for f in flips) / len(flips)
 
 # %% ../nbs/09_training.ipynb #ff4c1d97
 def _soft_scores(c, overlap, predicted, true):

@@ -21,8 +21,9 @@ from scipy import linalg, ndimage
 from skimage.feature import structure_tensor, structure_tensor_eigenvalues
 from skimage.morphology import disk
 
+from ..data import Resize
 from ..detection import Detections, as_grey, find_targets
-from ..metrics import SegmentationMetrics
+from ..metrics import SegmentationMetrics, get_protocol
 
 # %% ../../nbs/12_classical_baselines.ipynb #7446c21b
 def to_levels(
@@ -451,14 +452,15 @@ def evaluate_classical(
     protocol='basicirstd', # see `mim_istd.metrics`
     indices=None, # which images; None: all
     progress=True, # show a bar
+    threshold=.5, # of the score
 ) -> dict: # name -> figures as from `SegmentationMetrics.compute`, and `seconds` of CPU an image
     "Measure classical methods on a set."
     methods = [get_classical(m) for m in (CLASSICAL if methods is None else methods)]
-    meters, seconds = {m.name: SegmentationMetrics(protocol) for m in methods}, dict.fromkeys((m.name for m in methods), 0.)
-    size, indices = next(iter(meters.values())).protocol.size if meters else None, range(len(dataset)) if indices is None else list(indices)
-    if size: raise ValueError(f"protocol {protocol!r} scores at {size} × {size}: resize with the data set's transform and use SegmentationMetrics")
+    meters, seconds = {m.name: SegmentationMetrics(protocol, threshold) for m in methods}, dict.fromkeys((m.name for m in methods), 0.)
+    size, indices = get_protocol(protocol).size, range(len(dataset)) if indices is None else list(indices)
     for i in progress_bar(indices) if progress else indices:
         image, mask = dataset.read(i)
+        if size: image, mask = Resize(size)(image, mask)
         for m in methods:
             start = time.process_time()
             meters[m.name].update(m(image), mask)

@@ -8,7 +8,7 @@ __all__ = ['BASELINES', 'PUBLISHED', 'BaselineConfig', 'Baseline', 'resize', 'ba
            'quarter_stem', 'Pyramid', 'ACMFPN', 'Ascent', 'ACMUNet', 'contrast_pairs', 'patch_contrast',
            'BottomUpFusion', 'ALCNet', 'DNANet', 'UBlock', 'CrossFusion', 'UIUNet', 'MSHNet', 'Bottleneck', 'RDIAN',
            'VMambaUNet', 'GatedConv', 'TaylorBlock', 'DeformableLine', 'TwoOrientation', 'gradient_magnitude', 'ISNet',
-           'mask_edges', 'SupervisedLoss', 'compare_counts', 'published_table']
+           'compare_counts', 'published_table']
 
 # %% ../../nbs/13_deep_baselines.ipynb #19ccfc3e
 import dataclasses
@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from ..losses import dice_loss
 from ..network import DecoderStage, MiM, PRESETS, SentenceMerge, count_operations, get_model, register_model
 from ..ss2d import VisualMamba
 
@@ -529,30 +528,6 @@ class ISNet(Baseline):
         for block, guide, c in zip(self.taylor, self.guides, (c3, c2, c1)): e = block(e, resize(guide(c), x))
         edge = self.edge(e)
         return [self.head(resize(c1, x)*(1 + edge.sigmoid())), edge]
-
-# %% ../../nbs/13_deep_baselines.ipynb #be6a7b2e
-def mask_edges(
-    mask # (B, 1, H, W) in 0…1
-) -> torch.Tensor: # (B, 1, H, W) in 0…1
-    "Dilation less erosion by 3 × 3 pixels: the outline, two pixels wide."
-    return F.max_pool2d(mask, 3, 1, 1) + F.max_pool2d(-mask, 3, 1, 1)
-
-class SupervisedLoss:
-    "A loss `(logits, target) -> scalar`, made to accept several outputs."
-    def __init__(self,
-        loss=dice_loss, # What is wrapped
-        supervision=(), # The network's `supervision`; empty: every output is compared with the mask
-        weights=None # Weight of each output; None: all the same
-    ): self.loss, self.supervision, self.weights = loss, tuple(supervision), weights
-
-    def __call__(self, outputs, target):
-        if torch.is_tensor(outputs): return self.loss(outputs, target)
-        kinds, weights = self.supervision or ('mask',)*len(outputs), self.weights or (1.,)*len(outputs)
-        if not len(kinds) == len(weights) == len(outputs):
-            raise ValueError(f"{len(outputs)} outputs, but {len(kinds)} kinds of supervision and {len(weights)} weights; pass the network's own `supervision`")
-        targets = {'mask': target, 'edge': mask_edges(target.float()) if 'edge' in kinds else None}
-        if wrong := set(kinds) - set(targets): raise ValueError(f"supervision {sorted(wrong)} is unknown; use 'mask' or 'edge'")
-        return sum(w*self.loss(y, targets[k]) for w, k, y in zip(weights, kinds, outputs)) / sum(weights)
 
 # %% ../../nbs/13_deep_baselines.ipynb #6b89b4da
 PUBLISHED = {   # as printed: parameters (M), operations (G, 256 × 256), input channels, and by whom
