@@ -13,7 +13,6 @@ import math
 
 import numpy as np
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 from .data import MASK_RULES
 
@@ -74,6 +73,7 @@ def _match_greedy(targets, predicted, radius):
 
 # %% ../nbs/08_metrics.ipynb #84cfba99
 def _match_optimal(targets, predicted, radius):
+    from scipy.optimize import linear_sum_assignment   # a large package, of no use to who only detects
     near = [np.flatnonzero(np.linalg.norm(predicted - target, axis=1) < radius) for target in targets]
     cols = np.unique(np.concatenate(near)).astype(int) if near else []
     rows = [i for i, n in enumerate(near) if len(n)]
