@@ -29,8 +29,8 @@ def words_to_image(
     "Lay all words where they came from: the inverse of `image_to_words`."
     (H, W), m, c = hw, words.shape[1], words.shape[2]
     p = round(m**0.5)
-    x = words.reshape(-1, H, W, p, p, c)
-    return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, c, H*p, W*p)
+    x = words.reshape(-1, H, W, p, p, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, H*p, W*p, c)
+    return x.permute(0, 3, 1, 2)          # channels stay innermost in memory, which convolutions and norms of few channels like best
 
 # %% ../nbs/04_mim_block.ipynb #a0da7611
 class ConvMixer(nn.Module):

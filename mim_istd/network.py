@@ -250,7 +250,12 @@ def _prepare(self: MiM, x):
     if C not in (1, wanted): raise ValueError(f"images have {C} channels, this network takes {wanted}; pass one channel, or {wanted}")
     if C != wanted: x = x.expand(-1, wanted, -1, -1)
     h, w = -H % self.multiple, -W % self.multiple
-    return F.pad(x, (0, w, 0, h), mode='replicate') if h or w else x
+    return _channels_last(F.pad(x, (0, w, 0, h), mode='replicate') if h or w else x)
+
+def _channels_last(x):
+    "The same (B, C, H, W) with the channels innermost in memory, and so all maps made of it: batch norm of few channels is several times faster."
+    B, C, H, W = x.shape
+    return x.contiguous(memory_format=torch.channels_last) if C > 1 else x.reshape(B, H, W, 1).permute(0, 3, 1, 2)   # one channel: the same memory, said so
 
 # %% ../nbs/05_network.ipynb #ff704feb
 @patch
