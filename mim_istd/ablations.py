@@ -23,7 +23,7 @@ from fastai.basics import Callback
 from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar
 from scipy import stats
 
-from .data import IRSTDataset
+from .data import IRSTDataset, find_dataset, open_folder
 from .detection import target_scr
 from .metrics import Counts, components, count_image, get_protocol, match_targets, summarize
 from .network import MiM, MiMConfig, PRESETS, count_operations, count_parameters
@@ -88,7 +88,7 @@ def pick_variants(
     return [VARIANTS['ours']] + [v for v in wanted if replace(base, **v.changes) != base]
 
 # %% ../nbs/15_ablations.ipynb #f3fca46b
-ABLATION = get_recipe('quick', epochs=60, batch_size=16, size=128, valid_fraction=0.2, validate_every=15, deterministic=False)
+ABLATION = get_recipe('quick', epochs=60, batch_size=16, size=128, valid_fraction=0.2, validate_every=20, deterministic=False)
 
 def seeded(
     recipe, # `Recipe`
@@ -260,7 +260,10 @@ def _measure(settings, variant, seed, config, recipe, state, folder):
 def _attempt(settings, variant, seed, tell):
     "Run, and tell how it ended: 'finished', 'cut', or 'failed: why'."
     folder = run_folder(settings, variant, seed)
-    try: return 'cut' if run_variant(settings, variant, seed, tell) is None else 'finished'
+    try:
+        status = 'cut' if run_variant(settings, variant, seed, tell) is None else 'finished'
+        (folder/'error.txt').unlink(missing_ok=True) # of an earlier attempt
+        return status
     except Exception as e:
         folder.mkdir(parents=True, exist_ok=True)
         (folder/'error.txt').write_text(traceback.format_exc(), encoding='utf-8')
@@ -315,8 +318,9 @@ class _Overview:
             if log.exists(): self.epochs[i] = len(read_log(log)['epoch'])
         self.draws = show and (IN_NOTEBOOK or sys.stdout.isatty())
         self.prints, self.begin, self.last_print = show and not self.draws, time.time(), 0
-        self.bar = progress_bar(range(self.total), display=self.draws)
-        if self.draws: self.bar.update(0)
+        if self.draws:
+            self.bar = progress_bar(range(self.total))
+            self.bar.update(0)
 
     def tell(self, job, epochs):
         self.epochs[self.jobs.index(job)] = epochs
@@ -340,16 +344,17 @@ def run_ablations(
     progress=True, # show one bar, or a line a run
 ) -> pd.DataFrame: # one row a run: variant, seed, status
     "Run variants with seeds, as many at a time as asked for; what is finished is not done again."
+    open_folder(find_dataset(settings.data)).training_split(settings.lists) # a set that is not there fails here, and once
     if minutes is not None: settings = replace(settings, deadline=time.time() + 60*minutes)
     todo = [(v, s) for s in seeds for v in pick_variants(variants, settings.base)]
     overview, status = _Overview(settings, todo, progress), {}
     def done(job, how): status[job[0].name, job[1]] = how; overview.done(job, how)
-    if jobs == 1:
-        for job in todo: done(job, _attempt(settings, *job, lambda n: overview.tell(job, n)))
-    else:
+    here = [job for job in todo if jobs == 1 or (run_folder(settings, *job)/f'{settings.split}.json').exists()] # nothing to do for a process
+    for job in here: done(job, _attempt(settings, *job, lambda n: overview.tell(job, n)))
+    if len(here) < len(todo):
         before = os.environ.get('OMP_NUM_THREADS')
         os.environ['OMP_NUM_THREADS'] = str(threads) # read by a process when it starts
-        try: _in_parallel(settings, todo, jobs, threads, overview.tell, done)
+        try: _in_parallel(settings, [job for job in todo if job not in here], jobs, threads, overview.tell, done)
         finally: os.environ.pop('OMP_NUM_THREADS') if before is None else os.environ.update(OMP_NUM_THREADS=before)
     return pd.DataFrame([{'variant': v.name, 'seed': s, 'status': status[v.name, s]} for v, s in todo])
 
@@ -484,7 +489,7 @@ def _settings(args):
         if getattr(args, name) < 1: raise ValueError(f'--{name} {getattr(args, name)}: at least 1')
     changes = {k: v for k in ('epochs', 'batch_size') if (v := getattr(args, k)) is not None}
     recipe = get_recipe(args.recipe or ABLATION, **changes)
-    if args.epochs and not args.recipe: recipe = replace(recipe, validate_every=max(1, args.epochs // 4))
+    if args.epochs and not args.recipe: recipe = replace(recipe, validate_every=max(1, args.epochs // 3))
     if not recipe.valid_fraction and args.split == 'validation': raise ValueError('this recipe holds no images out (valid_fraction=0): use --split test, or another recipe')
     return Settings(args.data, args.out, recipe, BASE if args.base == 'small' else PRESETS[args.base], args.lists, args.split, args.device)
 
@@ -507,7 +512,7 @@ def main(
     argv=None, # arguments; None: those of the process
 ) -> int: # exit status
     "`python -m mim_istd.ablations`"
-    parser = argparse.ArgumentParser('mim_istd.ablations', epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = argparse.ArgumentParser('mim-istd ablate', allow_abbrev=False, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      description='Train variants of the network alike and compare them.')
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -516,7 +521,7 @@ def main(
         print('interrupted; the same command goes on from the last whole epochs', file=sys.stderr)
         return 130
     except (ValueError, OSError) as e:
-        print(f'ablations: {e}', file=sys.stderr)
+        print(f'mim-istd: {e}', file=sys.stderr)
         return 2
 
 # %% ../nbs/15_ablations.ipynb #2b39a786
