@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'QUOTED', 'mim_block_flops', 'transformer_block_flops', 'TransformerBlock', 'OnTokens', 'count_costs',
-           'loglog_slope', 'PeakMemory', 'run_times', 'peak_mib', 'measure_cell', 'measure_model', 'measure',
-           'cost_rows', 'load_result', 'machine_line', 'plot_curves', 'plot_bubbles', 'exponents', 'table2', 'main']
+           'loglog_slope', 'PeakMemory', 'run_times', 'clock_name', 'peak_mib', 'measure_cell', 'measure_model',
+           'measure', 'cost_rows', 'load_result', 'machine_line', 'plot_curves', 'plot_bubbles', 'exponents', 'table2',
+           'main']
 
-# %% ../nbs/11_efficiency.ipynb #f6dd6a67
+# %% ../nbs/11_efficiency.ipynb #7fe6975c
 import argparse, contextlib, gc, json, math, os, time, weakref
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from .block import MiMBlock
 from .losses import SupervisedLoss, bce_loss
 from .network import count_operations, count_parameters, get_model, list_models
 
-# %% ../nbs/11_efficiency.ipynb #bc532608
+# %% ../nbs/11_efficiency.ipynb #6bbe8fef
 def mim_block_flops(
     n, # sentences
     d, # width of a sentence
@@ -40,7 +41,7 @@ def transformer_block_flops(
     "§3.2.4 for one transformer block."
     return 2*n*d*(6*d + n)
 
-# %% ../nbs/11_efficiency.ipynb #f6b0ac7a
+# %% ../nbs/11_efficiency.ipynb #a51284e9
 class TransformerBlock(nn.Module):
     "Plain self-attention with one head, and a perceptron: (B, n, d) to the same."
     def __init__(self, dim):
@@ -54,7 +55,7 @@ class TransformerBlock(nn.Module):
         x = x + self.out(weights @ v)
         return x + self.mlp(x)
 
-# %% ../nbs/11_efficiency.ipynb #9e1ab9ab
+# %% ../nbs/11_efficiency.ipynb #79e3f9f9
 class OnTokens(nn.Module):
     "One block of the first stage of `paper`, on the tokens of an image (B, 1, H, W)."
     def __init__(self, kind): # 'mim' or 'transformer'
@@ -68,7 +69,7 @@ class OnTokens(nn.Module):
         if isinstance(self.block, TransformerBlock): return self.block(new(B, n, 16))
         return self.block(new(B*n, 16, 4), new(B, n, 16), (H//8, W//8))[1]
 
-# %% ../nbs/11_efficiency.ipynb #d313dd26
+# %% ../nbs/11_efficiency.ipynb #3ca83956
 def count_costs(
     net, # network
     side, # of a square image, px
@@ -78,7 +79,7 @@ def count_costs(
     macs = o['dense_macs'] + 2*16*((side//8)**2)**2*isinstance(getattr(net, 'block', None), TransformerBlock)  # products without layers
     return dict(parameters=p['total'], ssm_parameters=p['ssm'], dense_gmac=macs/1e9, scan_gflop=o['scan_flops']/1e9)
 
-# %% ../nbs/11_efficiency.ipynb #4c9f68f1
+# %% ../nbs/11_efficiency.ipynb #1bf9020f
 def loglog_slope(
     x, # sizes
     y, # costs
@@ -86,7 +87,7 @@ def loglog_slope(
     "The exponent p of the power law y ∝ xᵖ that fits best in logarithms."
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
-# %% ../nbs/11_efficiency.ipynb #3c09f0a8
+# %% ../nbs/11_efficiency.ipynb #d2c5c43d
 class PeakMemory(TorchDispatchMode):
     "Within it, the most bytes of tensors that live at once; those that are there before are given."
     def __init__(self, *tensors):
@@ -113,7 +114,7 @@ class PeakMemory(TorchDispatchMode):
             if isinstance(t, torch.Tensor): self._add(t)
         return out
 
-# %% ../nbs/11_efficiency.ipynb #0cc432a5
+# %% ../nbs/11_efficiency.ipynb #326382d6
 def run_times(
     run, # called again and again
     device, # 'cpu' or 'cuda'
@@ -122,13 +123,18 @@ def run_times(
 ) -> list: # seconds of each run
     "Time a function, after one call that warms up."
     wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    clock = getattr(time, clock_name(device))
     run(); wait()
     times, begin = [], time.perf_counter()
     while len(times) < least or (time.perf_counter() - begin < budget and len(times) < 200):
-        start = time.perf_counter()
+        start = clock()
         run(); wait()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return times
+
+def clock_name(device):
+    "The clock of `time` that `run_times` reads."
+    return 'thread_time' if device == 'cpu' and torch.get_num_threads() == 1 else 'perf_counter'
 
 def peak_mib(
     run, # called once
@@ -143,7 +149,7 @@ def peak_mib(
     with PeakMemory(*tensors) as memory: run()
     return memory.peak/2**20
 
-# %% ../nbs/11_efficiency.ipynb #a0a61014
+# %% ../nbs/11_efficiency.ipynb #7f284cd2
 def measure_cell(
     net, # network, on the device
     side, # of a square image, px
@@ -185,7 +191,7 @@ def _step(net, images, device, precision, training):
         loss(outputs, target).backward()
     return train
 
-# %% ../nbs/11_efficiency.ipynb #6f1c3cb4
+# %% ../nbs/11_efficiency.ipynb #7c2819ba
 SIZES = {'cpu': (256, 512, 1024), 'cuda': (256, 512, 1024, 2048, 4096)}
 _PIXELS = {'cpu': 2**18, 'cuda': 2**23}     # of a batch, for the throughput
 
@@ -196,7 +202,6 @@ def _free_mib():
 
 def _too_much(last, ratio, device, limit):
     "Why a cell is not started, told from the one before; or None"
-    if 'ms' not in last: return last['error']
     if last['ms']*ratio > 1e3*limit: return f"not run: about {last['ms']*ratio/1e3:.0f} s"
     if device == 'cpu' and last['peak_mib']*ratio > .8*_free_mib(): return f"not run: about {last['peak_mib']*ratio/1024:.0f} GiB"
 
@@ -209,7 +214,7 @@ def _throughput(net, side, cell, device, budget, precision):
         batch //= 2
     return dict(images_per_s=1e3/cell['ms'], throughput_batch=1)
 
-# %% ../nbs/11_efficiency.ipynb #c027113f
+# %% ../nbs/11_efficiency.ipynb #bda5e5ca
 def measure_model(
     name, # of `list_models`, or 'mim block' or 'transformer block'
     sizes, # sides of square images, px, increasing
@@ -227,15 +232,17 @@ def measure_model(
     for side in sizes:
         row = dict(model=name, side=side, batch=1, training=False, **count_costs(net, side))
         why = last and _too_much(last, (side/last['side'])**(4 if kind == 'transformer' else 2), device, limit)
+        if rows and rows[-1].get('error') == 'out of memory': why = 'out of memory'
         row |= dict(error=why) if why else measure_cell(net, side, 1, device, budget, precision)
         if 'ms' in row and not block: row |= _throughput(net, side, row, device, budget, precision)
-        rows.append(last := row)
+        rows.append(row)
+        if 'ms' in row: last = row
     if training and not block:
         side = 512 if device == 'cuda' else min(sizes)
         rows.append(dict(model=name, side=side, batch=4, training=True) | measure_cell(net, side, 4, device, budget, precision, training=True))
     return rows
 
-# %% ../nbs/11_efficiency.ipynb #9754a1f5
+# %% ../nbs/11_efficiency.ipynb #948c8294
 def measure(
     models=None, # names; None: all of `list_models`
     sizes=None, # sides of square images, px; None: those of `SIZES`
@@ -253,7 +260,7 @@ def measure(
     if unknown := set(models) - set(list_models()): raise ValueError(f"no model is called {', '.join(sorted(unknown))}; there are {', '.join(list_models())}")
     if min(sizes) < 16: raise ValueError(f'sizes={sizes}: networks take images from 16 px')
     if precision not in ('fp32', 'bf16'): raise ValueError(f"precision is 'fp32' or 'bf16', got {precision!r}")
-    result = dict(describe(device), device=device, threads=torch.get_num_threads(), precision=precision,
+    result = dict(describe(device), device=device, threads=torch.get_num_threads(), clock=clock_name(device), precision=precision,
                   tf32_convolutions=device == 'cuda' and torch.backends.cudnn.allow_tf32, rows=[])
     if budget is None: budget = 1. if device == 'cpu' else .3
     if limit is None: limit = 10. if device == 'cpu' else 60.
@@ -273,7 +280,7 @@ def _save(result, path):
     part.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     os.replace(part, path)
 
-# %% ../nbs/11_efficiency.ipynb #3b5659e7
+# %% ../nbs/11_efficiency.ipynb #41873ddc
 def cost_rows(
     result, # from `measure`, or a JSON file of it
     what='ms', # 'ms', 'peak_mib', 'images_per_s', 'dense_gmac', 'scan_gflop'
@@ -297,10 +304,10 @@ def load_result(result):
 def machine_line(result):
     "On what a result was measured, when, and how."
     r = load_result(result)
-    threads = f", {r['threads']} threads" if r['device'] == 'cpu' else ', TF32 in convolutions' if r['tf32_convolutions'] else ''
+    threads = f", {r['threads']} thread{'s'*(r['threads'] > 1)}" if r['device'] == 'cpu' else ', TF32 in convolutions' if r['tf32_convolutions'] else ''
     return f"{r['machine']}{threads}, {r['precision']}, " + ', '.join(f'{k} {v}' for k, v in r['versions'].items()) + f", {r['date']}"
 
-# %% ../nbs/11_efficiency.ipynb #482b63bf
+# %% ../nbs/11_efficiency.ipynb #ba11d2da
 _MARKERS = 'os^vD<>pPX*hd8'
 
 def _series(result, what, names=None):
@@ -350,7 +357,7 @@ def plot_bubbles(
     ax.margins(.15)
     return fig
 
-# %% ../nbs/11_efficiency.ipynb #09490ee7
+# %% ../nbs/11_efficiency.ipynb #feab41a2
 def exponents(
     result, # from `measure`, or its file
     names=('mim block', 'transformer block'), # what to fit
@@ -361,7 +368,7 @@ def exponents(
     fit = lambda points: loglog_slope(*zip(*points)) if len(points) > 1 else None
     return {n: {k: fit([(r['side']**2, r[k]) for r in rows if r['model'] == n and r.get(k)]) for k in ('operations', 'ms', 'peak_mib')} for n in names}
 
-# %% ../nbs/11_efficiency.ipynb #4f14547f
+# %% ../nbs/11_efficiency.ipynb #d4b032ab
 QUOTED = { # Table 2 as printed: parameters (M), FLOPs (G), inference (s), training memory for a batch of four (MiB)
     'acm-fpn': ('ACM', .52, 2.02, .01, 1121), 'dnanet': ('DNANet', 4.7, 56.34, .15, 10617), 'isnet': ('ISNet', 1.09, 122.55, .05, 15042),
     'paper': ('MiM-ISTD', 1.16, 1.01, .03, 1774), 'iaanet': ('IAANet', 14.05, 18.13, .29, 45724), 'rkformer': ('RKformer', 29., 24.73, .08, None),
@@ -384,7 +391,7 @@ def table2(
                      f"{cell(step.get('peak_mib'), quoted[4], '.0f'):>28}")
     return '\n'.join(lines + ["in parentheses: printed in the paper's Table 2; *: quoted only, not built here"])
 
-# %% ../nbs/11_efficiency.ipynb #e5193b0c
+# %% ../nbs/11_efficiency.ipynb #2eabf414
 def main(arguments=None):
     "The command line of this module."
     p = argparse.ArgumentParser('python -m mim_istd.efficiency', description='Parameters, operations, latency, throughput and peak memory against image size.')
