@@ -8,7 +8,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO   ?= runs/demo
 
-.PHONY: demo test env export clean-notebooks readme sample help
+.PHONY: demo test env export clean-notebooks readme sample site check-site help
 
 help:
 	@sed -n '1,5p' Makefile | sed 's/^# \{0,1\}//'
@@ -33,6 +33,14 @@ demo: env
 
 test: env
 	$(BIN)/nbdev_test --n-workers 2 --do-print --timing
+
+# the documentation, in _docs; needs no Quarto
+site: env
+	$(BIN)/python nbs/_site/build.py
+
+# every page of it in a browser, on a desk and on a telephone
+check-site: env
+	$(BIN)/python .ci/check_site.py
 
 export: env
 	$(BIN)/nbdev_export
