@@ -292,6 +292,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mim_istd.benchmark.describe': ('kernel_benchmark.html#describe', 'mim_istd/benchmark.py'),
                                     'mim_istd.benchmark.floor_ms': ('kernel_benchmark.html#floor_ms', 'mim_istd/benchmark.py'),
                                     'mim_istd.benchmark.full_precision': ('kernel_benchmark.html#full_precision', 'mim_istd/benchmark.py'),
+                                    'mim_istd.benchmark.gradient_of': ('kernel_benchmark.html#gradient_of', 'mim_istd/benchmark.py'),
                                     'mim_istd.benchmark.kernel_rows': ('kernel_benchmark.html#kernel_rows', 'mim_istd/benchmark.py'),
                                     'mim_istd.benchmark.line': ('kernel_benchmark.html#line', 'mim_istd/benchmark.py'),
                                     'mim_istd.benchmark.main': ('kernel_benchmark.html#main', 'mim_istd/benchmark.py'),
