@@ -47,6 +47,14 @@ _SYNTH = """examples:
   mim-istd synth scenes --seed 7 --train 200 --test 50
   mim-istd train scenes --recipe quick --out runs/scenes"""
 
+_EXPORT = """examples:
+  mim-istd export -o model.onnx                              the package's weights for ONNX Runtime, any image size
+  mim-istd export -o mine.onnx --weights runs/mine
+  mim-istd export -o model.pt2 --size 512 640                a torch.export program for one image size
+
+input 'image': float32 (batch, 1, height, width), raw grey values; output 'score': the probability of each pixel.
+The file is compared with PyTorch after it was written; it is removed if they differ by 1e-4 in any pixel."""
+
 _DEMO = """three small scenes that come with the package go through 'mim-istd detect'; the images and what was found in them lie in OUT."""
 
 # %% ../nbs/10b_command_line.ipynb #b7a4993a
@@ -136,6 +144,15 @@ def _add_demo(commands):
     p.add_argument('-o', '--out', default='demo', metavar='OUT', help='folder for images and results (default: demo)')
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
 
+# %% ../nbs/10b_command_line.ipynb #ec14432f
+def _add_export(commands):
+    p = _command(commands, 'export', _export, 'write a network as a file for other runtimes', _EXPORT)
+    p.add_argument('-o', '--out', required=True, metavar='FILE', help='file to write, .onnx or .pt2')
+    p.add_argument('--weights', default='default', help='weights file or run folder (default: the weights of the package)')
+    p.add_argument('--size', nargs=2, type=_between(int, 16, _ANY), metavar=('H', 'W'), help='image size of a .pt2 file (default: 512 512)')
+    p.add_argument('--standardized', action='store_true', help='for images that are standardized already; such a file is not compared')
+    p.add_argument('--no-check', action='store_true', help='do not compare the file with PyTorch')
+
 # %% ../nbs/10b_command_line.ipynb #1d7b88bc
 def build_parser():
     "All commands and options."
@@ -144,7 +161,7 @@ def build_parser():
         epilog="start with:\n  mim-istd demo\n  mim-istd detect IMAGE\n'mim-istd COMMAND -h' explains a command and gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_demo): add(commands)
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_demo): add(commands)
     return parser
 
 # %% ../nbs/10b_command_line.ipynb #05a36ee3
@@ -152,7 +169,7 @@ def _complain(message):
     "One line on stderr."
     print('mim-istd: ' + ' '.join(str(message).split()), file=sys.stderr, flush=True)
 
-_EXTRA = dict(fastai='train', fastprogress='train', skimage='baselines', onnx='export', onnxscript='export', onnxruntime='export')
+_EXTRA = dict(fastai='train', fastprogress='train', skimage='baselines', onnx='export', onnxruntime='export')
 
 def _missing(error):
     "How to get the package that an import did not find."
@@ -318,3 +335,23 @@ def _synth(args):
         finally:
             for f in (new, old): shutil.rmtree(f, ignore_errors=True)
     print(f"{len(list((folder/'images').iterdir()))} scenes in {folder}")
+
+# %% ../nbs/10b_command_line.ipynb #482449cc
+def _export(args):
+    "mim-istd export"
+    out = Path(args.out)
+    if out.suffix not in ('.onnx', '.pt2'): raise ValueError(f'{out} is neither .onnx nor .pt2: the ending says what to write')
+    if args.size and out.suffix == '.onnx': raise ValueError('an .onnx file takes images of any size; --size is for .pt2')
+    from mim_istd.detection import Detector
+    from mim_istd.export import ExportError, check_export, export_onnx, export_program
+    _try_to_write(out.parent)
+    detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
+    if size: export_program(detector, out, size, not args.standardized)
+    else: export_onnx(detector, out, not args.standardized)
+    print(f"{out}: {out.stat().st_size/1e6:.1f} MB, images of {f'{size[0]} × {size[1]} pixels' if size else 'any size'}", flush=True)
+    if args.no_check or args.standardized: return
+    try: found = check_export(out, detector, size)
+    except ExportError:
+        out.unlink()
+        raise
+    print('the same as PyTorch: ' + ', '.join(f'{h} × {w} within {d:.0e}' for (h, w), d in found.items()))
