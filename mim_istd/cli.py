@@ -180,6 +180,7 @@ def main(
     argv=None, # arguments; None: those of the process
 ) -> int: # exit status
     "The command line."
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')   # for names that a terminal cannot show
     args = build_parser().parse_args(argv)
     try: return args.run(args) or 0
     except KeyboardInterrupt:

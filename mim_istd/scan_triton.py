@@ -21,6 +21,10 @@ import triton.language as tl
 from torch import Tensor
 from .scan import BackendUnavailable, _check, selective_scan
 
+# %% ../nbs/02_triton_scan.ipynb #f257b48d
+if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 3):
+    raise ImportError(f'the kernels need Triton 3.3 or newer, and this is {triton.__version__}: upgrade PyTorch, which brings it')
+
 # %% ../nbs/02_triton_scan.ipynb #c14486ad
 @triton.jit
 def _halve(v, lane, BIT: tl.constexpr):
