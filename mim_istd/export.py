@@ -353,7 +353,7 @@ def onnx_model(
     return made
 
 # %% ../nbs/17_export.ipynb #8d857652
-class ExportError(RuntimeError):
+class ExportError(ValueError):
     "An exported file does not give what PyTorch gives."
 
 def _trials(size=None):
