@@ -93,10 +93,21 @@ def doclinks(text, known):
 
 # --- notebooks ---
 
+WIDGETS = 'application/vnd.jupyter.widget-view+json'
+
+def still_shows(output, states):
+    "Is there anything to show? A widget without its state in the notebook is not: what stands beside it, a picture or HTML, is shown instead."
+    data = output.get('data', {})
+    if WIDGETS in data and data[WIDGETS]['model_id'] not in states:
+        del data[WIDGETS]
+        return data.keys() > {'text/plain'}
+    return True
+
 def convert(nb, name, library):
     "A notebook as Sphinx reads it: directives taken out, links made, cells that make the library marked."
     known, cells = known_names(nb, library), []
     targets = {e.cell for m in library.values() for _, e in m.all_entries()}
+    states = nb.metadata.get('widgets', {}).get(WIDGETS.replace('view', 'state'), {}).get('state', {})
     for c in nb.cells:
         if c.cell_type == 'raw': continue
         if c.cell_type == 'markdown':
@@ -111,6 +122,7 @@ def convert(nb, name, library):
             if 'export' in told: tags.append('export')
             if c.id in targets: cells.append(new_markdown_cell(f'(cell-{c.id})=', id=f'at-{c.id}'))
             c.metadata, c.execution_count = {'tags': tags}, None
+            c.outputs = [o for o in c.outputs if still_shows(o, states)]
             for o in c.outputs:
                 if o.output_type == 'execute_result': o.execution_count = None
         cells.append(c)
@@ -132,7 +144,8 @@ def landing(nb, chapters, tutorials, titles):
     "The front page: the README's notebook, and below its picture a way on for each kind of reader."
     cards = (here/'readers.md').read_text(encoding='utf-8')
     at = next(i for i, c in enumerate(nb.cells) if c.cell_type == 'markdown' and '](images/' in c.source)
-    nb.cells.insert(at + 1, new_markdown_cell(cards))
+    picture, below = re.match(r'(.*?!\[[^]]*\]\([^)]*\)\s*(?:\*[^\n]*\*\s*)?)(.*)$', nb.cells[at].source, re.S).groups()
+    nb.cells[at:at+1] = [new_markdown_cell(t) for t in (picture, cards, below) if t.strip()]
     number = lambda n: int(re.match(r'\d+', n)[0])
     listed = lambda n: f"{re.match(r'[0-9]+[a-z]*', n)[0]} · {titles[n]} <{n}>"
     ends = [p[0] for p in PARTS[1:]] + [10**9]
@@ -166,7 +179,10 @@ def assets(static, cache):
     (static/'widgets').mkdir(exist_ok=True)
     shutil.copy(modules/'requirejs'/'require.js', static/'widgets')
     dist = modules/'@jupyter-widgets'/'html-manager'/'dist'
-    for f in [dist/'embed-amd.js', *dist.glob('*.woff2')]: shutil.copy(f, static/'widgets')
+    for f in dist.glob('*.woff2'): shutil.copy(f, static/'widgets')
+    # Ajv, in there, remarks in the console on a schema that is none of ours; `strictTypes` decides whether it does
+    script = re.sub('"log"(?=,strictTuples)', 'false', (dist/'embed-amd.js').read_text(encoding='utf-8'))
+    (static/'widgets'/'embed-amd.js').write_text(script, encoding='utf-8')
 
 def write_sources(src):
     "All sources of the site, written to the folder `src`."

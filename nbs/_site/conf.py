@@ -18,6 +18,7 @@ extensions = ['myst_nb', 'sphinx_design', 'sphinx.ext.viewcode', 'sphinx.ext.mat
 root_doc = 'index'
 exclude_patterns = ['jupyter_execute', '_notebooks']
 language = 'en'
+smartquotes = False                     # 'auto' in a docstring is code
 
 # notebooks and Markdown
 nb_execution_mode = 'off'               # outputs are those that the tests of the notebooks hold
