@@ -364,6 +364,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mim_istd.comparison._expensive_first': ('comparison.html#_expensive_first', 'mim_istd/comparison.py'),
                                      'mim_istd.comparison._figures': ('comparison.html#_figures', 'mim_istd/comparison.py'),
                                      'mim_istd.comparison._in_parallel': ('comparison.html#_in_parallel', 'mim_istd/comparison.py'),
+                                     'mim_istd.comparison._lists_of': ('comparison.html#_lists_of', 'mim_istd/comparison.py'),
                                      'mim_istd.comparison._mark': ('comparison.html#_mark', 'mim_istd/comparison.py'),
                                      'mim_istd.comparison._set_name': ('comparison.html#_set_name', 'mim_istd/comparison.py'),
                                      'mim_istd.comparison._train': ('comparison.html#_train', 'mim_istd/comparison.py'),

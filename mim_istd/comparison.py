@@ -7,7 +7,7 @@ __all__ = ['TABLE1', 'PRINTED_AS', 'THRESHOLDS', 'is_done', 'train_all', 'Compet
            'score_maps', 'measure_competitor', 'compare', 'merge_results', 'table_rows', 'table1', 'table1_html',
            'plot_operating_curves', 'panel', 'main']
 
-# %% ../nbs/14_comparison.ipynb #7f7b86bf
+# %% ../nbs/14_comparison.ipynb #29640ffa
 import argparse, html, json, math, os, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from .baselines.classical import CLASSICAL
-from .data import IRSTDataset, Resize, find_dataset
+from .data import IRSTDataset, Resize, find_dataset, open_folder
 from .detection import Detector, find_weights, read_card, to_display, write_whole
 from .metrics import SegmentationMetrics, ThresholdSweep, components, get_protocol, match_targets
 from .network import PRESETS, count_operations, get_model, list_models
 from .training import _eval_view, _resize_logits, evaluate, get_recipe, predict, read_log
 
-# %% ../nbs/14_comparison.ipynb #d3776fe7
+# %% ../nbs/14_comparison.ipynb #814fda07
 TABLE1 = { # method: type, then IoU, nIoU, Pd, Fa on NUAA-SIRST and on IRSTD-1k, as printed
     'PSTNN': ('Trad', (22.40, 22.35, 77.95, 29.11), (24.57, 17.93, 71.99, 35.26)),
     'MSLSTIPT': ('Trad', (10.30, 9.58, 82.13, 1131), (11.43, 5.93, 79.03, 1524)),
@@ -41,7 +41,7 @@ TABLE1 = { # method: type, then IoU, nIoU, Pd, Fa on NUAA-SIRST and on IRSTD-1k,
 PRINTED_AS = {'pstnn': 'PSTNN', 'mslstipt': 'MSLSTIPT', 'acm-fpn': 'ACM', 'alcnet': 'AlcNet', 'dnanet': 'DNANet', 'isnet': 'ISNet', 'paper': 'MiM-ISTD'}
 _SETS = {'NUAA-SIRST': 1, 'IRSTD-1k': 2}      # column of TABLE1
 
-# %% ../nbs/14_comparison.ipynb #3f3e081a
+# %% ../nbs/14_comparison.ipynb #111e78f9
 _CHILD = """import json, sys
 from mim_istd.training import train
 kw = json.loads(sys.argv[1])
@@ -72,7 +72,7 @@ def _expensive_first(models):
         work[name] = o['dense_macs'] + o['scan_flops']
     return sorted(models, key=lambda n: -work[n])
 
-# %% ../nbs/14_comparison.ipynb #07122a3a
+# %% ../nbs/14_comparison.ipynb #0ef8b2b0
 def train_all(
     root, # folder of a set, or a name for `find_dataset`
     out, # folder: a run folder NAME and a NAME.txt for each network, and recipe.json
@@ -121,7 +121,7 @@ def _in_parallel(one, models, jobs, running, say):
             raise
     return {n: status[n] for n in models}
 
-# %% ../nbs/14_comparison.ipynb #d63e15e5
+# %% ../nbs/14_comparison.ipynb #48e0bccd
 @dataclass(frozen=True)
 class Competitor:
     "Who takes part."
@@ -161,7 +161,7 @@ def find_competitors(
         raise ValueError(f"nobody here is called {unknown[0]!r}; there are {', '.join(f.label for f in found)}")
     return [f for f in found if f.label in models or f.model in models]
 
-# %% ../nbs/14_comparison.ipynb #50fe2f01
+# %% ../nbs/14_comparison.ipynb #77102bf8
 @torch.no_grad()
 def score_maps(
     detector, # `Detector`
@@ -196,14 +196,14 @@ def measure_competitor(
     rounded = {k: [float(f'{v:.6g}') for v in curve[k]] for k in ('threshold', 'Pd', 'Fa', 'TPR', 'FPR')}
     return dict(figures=figures, curve=rounded, auc=curve['auc'], seconds=seconds/figures['images'])
 
-# %% ../nbs/14_comparison.ipynb #71cb0b87
+# %% ../nbs/14_comparison.ipynb #838d3983
 def compare(
     roots, # folders of sets, or names for `find_dataset`; one or several
     weights_dir=None, # folder of run folders
     models=None, # who takes part, see `find_competitors`
     protocol='basicirstd', # name or `Protocol`
     *, split='test', # of the list
-    lists=None, # which list of names
+    lists=None, # which list of names, for the sets that have it; others take the one they prefer
     indices=None, # which images; None: all
     package=True, # the weights of the package too
     device=None, # for networks; None: a GPU if there is one
@@ -214,8 +214,8 @@ def compare(
     from mim_istd.benchmark import describe
     everybody, protocol = find_competitors(weights_dir, models, package), get_protocol(protocol)
     result = dict(describe('cuda' if torch.cuda.is_available() and device != 'cpu' else 'cpu'), protocol=protocol.name, split=split, sets={})
-    for root in [roots] if isinstance(roots, (str, Path)) else roots:
-        data = IRSTDataset(root, split, lists, target=protocol.truth, cache=True)
+    for root, chosen_list in _lists_of([roots] if isinstance(roots, (str, Path)) else roots, lists):
+        data = IRSTDataset(root, split, chosen_list, target=protocol.truth, cache=True)
         chosen = range(len(data)) if indices is None else list(indices)
         table = result['sets'][_set_name(data.root)] = dict(images=[data.names[i] for i in chosen], rows={})
         for who in everybody:
@@ -225,6 +225,13 @@ def compare(
             say(f"{data.root.name:12} {who.label:18} {_figures(row)}")
             if out: write_whole(out, (json.dumps(result) + '\n').encode())
     return result
+
+def _lists_of(roots, lists):
+    "(root, list) of each set: the list that is asked for where it exists, else None"
+    known = {root: open_folder(find_dataset(root)).lists for root in roots}
+    if lists and not any(lists in k for k in known.values()):
+        raise ValueError(f"no list {lists!r} in {', '.join(map(str, roots))}; there are {', '.join(sorted({n for k in known.values() for n in k})) or 'none'}")
+    return [(root, lists if lists in k else None) for root, k in known.items()]
 
 def _set_name(root):
     "A set's name as Table 1 writes it, if it is one of those."
@@ -242,7 +249,7 @@ def _figures(row):
     f = row['figures']
     return f"IoU {100*f['IoU']:6.2f}  nIoU {100*f['nIoU']:6.2f}  Pd {100*f['Pd']:6.2f}  Fa {1e6*f['Fa']:8.2f}e-6  {row['seconds']:.3f} s"
 
-# %% ../nbs/14_comparison.ipynb #ac59daf3
+# %% ../nbs/14_comparison.ipynb #494bd22c
 def merge_results(
     *results, # from `compare`, or JSON files of it
 ) -> dict:
@@ -275,7 +282,7 @@ def table_rows(
             rows[name] = dict(name=name, type=kind, printed_as=name, sets={s: dict(measured=None, quoted=figures[_SETS[s]-1]) for s in result['sets'] if s in _SETS})
     return list(rows.values())
 
-# %% ../nbs/14_comparison.ipynb #12284697
+# %% ../nbs/14_comparison.ipynb #cec318a9
 def table1(
     result, # from `compare` or `merge_results`
     quoted=True, # the printed rows of Table 1 too
@@ -309,28 +316,27 @@ def table1_html(
     return (f'<table><thead><tr><th></th><th></th>{head}</tr><tr><th>method</th><th>type</th>{names}</tr></thead><tbody>{body}</tbody></table>'
             f'<p>Protocol {result["protocol"]}. {grey.format("Grey: as printed in the paper, not measured here.")}</p>')
 
-# %% ../nbs/14_comparison.ipynb #70047e6f
+# %% ../nbs/14_comparison.ipynb #3cdd44eb
 def plot_operating_curves(
     result, # from `compare`
     name=None, # of the set; None: the first
     labels=None, # whose curves; None: all
 ):
-    "Pd over Fa by component, and the true positive rate over the false positive rate by pixel; dots at threshold 0.5."
+    "Pd over Fa by component, and the true positive rate over the false positive rate by pixel; markers at threshold 0.5."
     import matplotlib.pyplot as plt
     rows = result['sets'][name or next(iter(result['sets']))]['rows']
     fig, axs = plt.subplots(1, 2, figsize=(8.4, 3.6))
     for i, label in enumerate(rows if labels is None else labels):
         r, c = rows[label], {k: np.array(v) for k, v in rows[label]['curve'].items()}
-        style = dict(color=plt.cm.tab20(i % 20), ls='-' if r['trained'] else ':', lw=1.3)
-        axs[0].plot(1e6*np.maximum(c['Fa'], 1e-7), 100*c['Pd'], **style, label=label)
-        axs[0].plot(1e6*max(r['figures']['Fa'], 1e-7), 100*r['figures']['Pd'], 'o', ms=3.5, color=style['color'])
-        axs[1].plot(np.maximum(c['FPR'], 1e-7), c['TPR'], **style)
+        style = dict(color=plt.cm.tab20(i % 20), ls='-' if r['trained'] else ':', lw=1.2, marker='osv^D<>pPX*hd8'[i % 14], ms=5)
+        axs[0].plot(1e6*np.maximum(c['Fa'], 1e-7), 100*c['Pd'], **style, markevery=[len(c['Pd'])//2], label=label)   # the middle one is 0.5
+        axs[1].plot(np.maximum(c['FPR'], 1e-7), c['TPR'], **style, markevery=[len(c['TPR'])//2])
     axs[0].set(xscale='log', xlabel='false alarms Fa (10⁻⁶)', ylabel='detection Pd (%)')
     axs[1].set(xscale='log', xlabel='false positive rate of pixels', ylabel='true positive rate of pixels')
     fig.legend(*axs[0].get_legend_handles_labels(), loc='outside right center', fontsize=7)
     return fig
 
-# %% ../nbs/14_comparison.ipynb #3c175890
+# %% ../nbs/14_comparison.ipynb #7125a48f
 def _mark(ax, score, mask, protocol):
     "Found, missed and false targets of one image."
     p, t = components(score > .5), components(mask)
@@ -375,7 +381,7 @@ def panel(
     for ax, label in zip(axs[0], ('image', 'truth', *scores)): ax.set_title(label, fontsize=7)
     return fig
 
-# %% ../nbs/14_comparison.ipynb #d99f94ea
+# %% ../nbs/14_comparison.ipynb #abc49590
 def main(arguments=None):
     "The command line of this module; exit status 0, or 1 if a training failed."
     p = argparse.ArgumentParser('python -m mim_istd.comparison', description='Train networks at one budget, and measure everybody on the same images.')
@@ -399,7 +405,7 @@ def main(arguments=None):
     e.add_argument('--models', nargs='+', metavar='NAME', help='who takes part: names of runs, networks, methods (default: all)')
     e.add_argument('--protocol', choices=('basicirstd', 'paper', 'corrected'), default='basicirstd')
     e.add_argument('--split', default='test', help='of the list (default: test)')
-    e.add_argument('--lists', help='which of several lists of names')
+    e.add_argument('--lists', help='which of several lists of names, for the sets that have it')
     e.add_argument('--device', help="'cpu', 'cuda' (default: a GPU if there is one)")
     e.add_argument('--json', metavar='FILE', help='write all figures and curves there')
     e.add_argument('--no-classical', action='store_true', help='networks only')

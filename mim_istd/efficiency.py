@@ -191,7 +191,7 @@ def _step(net, images, device, precision, training):
         loss(outputs, target).backward()
     return train
 
-# %% ../nbs/11_efficiency.ipynb #7c2819ba
+# %% ../nbs/11_efficiency.ipynb #88fa10f8
 SIZES = {'cpu': (256, 512, 1024), 'cuda': (256, 512, 1024, 2048, 4096)}
 _PIXELS = {'cpu': 2**18, 'cuda': 2**23}     # of a batch, for the throughput
 
@@ -205,16 +205,17 @@ def _too_much(last, ratio, device, limit):
     if last['ms']*ratio > 1e3*limit: return f"not run: about {last['ms']*ratio/1e3:.0f} s"
     if device == 'cpu' and last['peak_mib']*ratio > .8*_free_mib(): return f"not run: about {last['peak_mib']*ratio/1024:.0f} GiB"
 
-def _throughput(net, side, cell, device, budget, precision):
-    "Images a second, and the batch; out of memory halves it."
+def _throughput(net, side, cell, device, budget, limit, precision):
+    "Images a second, and the batch; out of memory, or a run longer than `limit`, halves it."
     batch = max(1, _PIXELS[device]//side**2)
+    while batch > 1 and cell['ms']*batch > 1e3*limit: batch //= 2
     while batch > 1:
         many = measure_cell(net, side, batch, device, budget, precision, memory=False)
         if 'ms' in many: return dict(images_per_s=1e3*batch/many['ms'], throughput_batch=batch)
         batch //= 2
     return dict(images_per_s=1e3/cell['ms'], throughput_batch=1)
 
-# %% ../nbs/11_efficiency.ipynb #bda5e5ca
+# %% ../nbs/11_efficiency.ipynb #89cbdfdf
 def measure_model(
     name, # of `list_models`, or 'mim block' or 'transformer block'
     sizes, # sides of square images, px, increasing
@@ -234,7 +235,7 @@ def measure_model(
         why = last and _too_much(last, (side/last['side'])**(4 if kind == 'transformer' else 2), device, limit)
         if rows and rows[-1].get('error') == 'out of memory': why = 'out of memory'
         row |= dict(error=why) if why else measure_cell(net, side, 1, device, budget, precision)
-        if 'ms' in row and not block: row |= _throughput(net, side, row, device, budget, precision)
+        if 'ms' in row and not block: row |= _throughput(net, side, row, device, budget, limit, precision)
         rows.append(row)
         if 'ms' in row: last = row
     if training and not block:
