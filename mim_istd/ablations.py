@@ -453,11 +453,11 @@ def ablation_table(
                      'paper: IoU': f'{paper[0]:.1f}' if paper else '', 'ΔIoU ': f'{paper[0] - VARIANTS["ours"].paper[0]:.1f}' if paper and name != 'ours' else ''})
     return pd.DataFrame(rows).set_index(['group', 'variant'])
 
-# %% ../nbs/15_ablations.ipynb #f8912cc5
+# %% ../nbs/15_ablations.ipynb #e4d3e865
 _EXAMPLES = """examples:
-  mim-istd ablate NUAA-SIRST --lists idx_427 --variants table3 table4 --jobs 8 --minutes 60
-  mim-istd ablate NUAA-SIRST --lists idx_427 --variants scans scan ends --seeds 0 1 2 3 4
-  mim-istd ablate NUAA-SIRST --table-only --json results.json
+  python -m mim_istd.ablations NUAA-SIRST --lists idx_427 --variants table3 table4 --jobs 8 --minutes 60
+  python -m mim_istd.ablations NUAA-SIRST --lists idx_427 --variants scans scan ends --seeds 0 1 2 3 4
+  python -m mim_istd.ablations NUAA-SIRST --table-only --json results.json
 
 Each run is a folder below OUT. The same command again goes on where the last one ended, and runs only what is missing.
 DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA."""
@@ -481,7 +481,7 @@ def add_arguments(p):
     p.add_argument('--json', metavar='FILE', help='write all results there, in one file')
     p.add_argument('--table-only', action='store_true', help='run nothing, print the table of what is there')
 
-# %% ../nbs/15_ablations.ipynb #3f35f428
+# %% ../nbs/15_ablations.ipynb #2de2a4c0
 def _settings(args):
     "Network, recipe and places from the options."
     if args.base != 'small' and args.base not in PRESETS: raise ValueError(f'No base network {args.base!r}: use small, {", ".join(PRESETS)}')
@@ -507,12 +507,12 @@ def run_command(args) -> int: # exit status: 0 all finished, 1 some failed or we
     if any(r['finished'] and r['variant'] == 'ours' for r in results): print(ablation_table(results).to_string())
     return status
 
-# %% ../nbs/15_ablations.ipynb #e305b991
+# %% ../nbs/15_ablations.ipynb #b3534111
 def main(
     argv=None, # arguments; None: those of the process
 ) -> int: # exit status
     "`python -m mim_istd.ablations`"
-    parser = argparse.ArgumentParser('mim-istd ablate', allow_abbrev=False, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = argparse.ArgumentParser("mim_istd.ablations", allow_abbrev=False, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      description='Train variants of the network alike and compare them.')
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -524,7 +524,7 @@ def main(
         print(f'mim-istd: {e}', file=sys.stderr)
         return 2
 
-# %% ../nbs/15_ablations.ipynb #2b39a786
+# %% ../nbs/15_ablations.ipynb #93ecd0aa
 if __name__ == '__main__' and '__file__' in globals(): # python -m, not the notebook
     from mim_istd.ablations import main # under its own name, by which other processes find it
     sys.exit(main())
