@@ -105,6 +105,7 @@ def check_pages(site, names, browser):
                 if page.query_selector('script[type="application/vnd.jupyter.widget-view+json"]'):
                     try: page.wait_for_selector('.jupyter-widgets', timeout=10_000)
                     except Exception: pass
+                check_sliders(page, report)
                 looked = page.evaluate(LOOK)
                 for f in looked['faults']: report(f)
                 seen.update({k: v for k, v in looked.items() if k != 'faults'})
@@ -114,6 +115,17 @@ def check_pages(site, names, browser):
             page.close()
         chromium.close()
     return faults, seen
+
+def check_sliders(page, report):
+    "A slider that is moved by the keyboard moves its picture, without Python."
+    handles = page.locator('.jupyter-widgets .noUi-handle')
+    look = lambda: page.eval_on_selector_all('.jupyter-widgets img', 'all => all.filter(i => i.offsetParent).map(i => i.src).join()')
+    if not handles.count(): return
+    before = look()
+    handles.first.focus()
+    page.keyboard.press('ArrowRight')
+    page.wait_for_timeout(500)
+    if before and look() == before: report('a slider moves nothing')
 
 def check_menus(page, address, width, report):
     "The contents can be reached, and the search finds."

@@ -55,7 +55,7 @@ pygments_style, pygments_dark_style = 'friendly', 'monokai'
 html_theme_options = dict(
     light_css_variables={'color-brand-primary': '#a63a0c', 'color-brand-content': '#1f5f86', 'color-api-name': '#a63a0c', 'color-api-pre-name': '#5c5c5c'},
     dark_css_variables={'color-brand-primary': '#f08a5d', 'color-brand-content': '#7db8dc', 'color-api-name': '#f08a5d', 'color-api-pre-name': '#a8a8a8'},
-    navigation_with_keys=True)
+    navigation_with_keys=False)         # the arrow keys move sliders
 
 def setup(app):
     library = api.read_library(root, settings['lib_path'])
