@@ -100,8 +100,20 @@ def _read_png(path):
     return high.astype(np.uint16) << 8 | low
 
 # %% ../nbs/06_data.ipynb #43dbc5ea
+def _count_directories(file, form):
+    "Pages that a TIFF promises: each ends in the place of the next. (`tifffile` leaves out what is cut off.)"
+    place, seen = form.offsetsize, set()
+    file.seek(place)
+    while place := struct.unpack(form.offsetformat, file.read(form.offsetsize))[0]:
+        if place in seen or place + form.tagnosize > file.size: return len(seen) + 1
+        seen.add(place)
+        file.seek(place)
+        file.seek(place + form.tagnosize + form.tagsize * struct.unpack(form.tagnoformat, file.read(form.tagnosize))[0])
+    return len(seen)
+
 def _tiff_pages(tif):
     "The pages of an opened TIFF that are images, not previews of one."
+    if (told := _count_directories(tif.filehandle, tif.tiff)) != len(tif.pages): raise DataError(f'{len(tif.pages)} of at least {told} pages are there')
     pages = [p for p in tif.pages if not p.is_reduced] or list(tif.pages)
     told = (tif.imagej_metadata or {}).get('images', 1) if tif.is_imagej else 1
     if told > len(pages): raise DataError(f'an ImageJ stack of {told} images in {len(pages)} page(s); save it as a plain multi-page TIFF')
