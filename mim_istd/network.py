@@ -71,7 +71,8 @@ PRESETS = dict(
     paper=MiMConfig(),
     arxiv=MiMConfig(in_channels=3, inner='first', initial_sentences='stem'),
     tgrs=MiMConfig(in_channels=3, depths=(2, 2, 2, 2), sentence_dim=32, inner='first', ffn='conv', initial_sentences='stem'),
-    laptop=MiMConfig(depths=(1, 1, 2), d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05))
+    laptop=MiMConfig(depths=(1, 1, 2), d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05),
+    wide=MiMConfig(depths=(1, 1, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05))
 
 # %% ../nbs/05_network.ipynb #d58b106e
 def conv_bn_relu(i, o, stride=1, bias=True):

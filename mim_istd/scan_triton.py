@@ -531,14 +531,14 @@ def merge_backward_kernel(DOUT, SUM, Z, GAMMA, BETA, DSUM, DZ, DGAMMA, DBETA, M,
 
 # %% ../nbs/02_triton_scan.ipynb #21ae3cb3
 KEEP = 8          # steps between kept states
-PROGRAMS = 1024   # with so many warps the walks stay whole …
-FILL = 2048       # … with fewer they are cut until there are so many
+PROGRAMS = 1024   # up to so many warps, a warp may have 168 registers; with half as many or fewer …
+FILL = 2048       # … the walks are cut until there are so many
 
 def _up(n, m): return -(-n // m) * m
 
 def _segments(programs, chunks):
     "How many segments, and chunks of each."
-    wanted = -(-FILL // programs) if programs < PROGRAMS else 1
+    wanted = -(-FILL // programs) if programs <= PROGRAMS // 2 else 1
     per = -(-chunks // max(1, min(wanted, chunks // 8)))
     return -(-chunks // per), per
 
@@ -557,7 +557,7 @@ def _geometry(x, rows, K, hw, directions, shared, T):
 def _launch_forward(x, dt, rows, weight, bias, A, skip, hw, directions, softplus=True, shared=True, save=False, last=False):
     "-> y (K, B, L, D) or (B, L, K, D), states every KEEP steps (or None), last state (or None); float32."
     (K, D, N), (B, L) = A.shape, x.shape[:2]
-    few = triton.cdiv(D, 8) * B * K <= PROGRAMS and not _ragged(L, hw[0], 2 * KEEP, directions)
+    few = PROGRAMS // 2 < triton.cdiv(D, 8) * B * K <= PROGRAMS and not _ragged(L, hw[0], 2 * KEEP, directions)
     grid, numbers, fixed = _geometry(x, rows, K, hw, directions, shared, 2 * KEEP if few else KEEP)
     fixed |= dict(D=D, K=K, N=N, R=0 if weight is None else weight.shape[-1], SOFTPLUS=softplus, num_warps=1, maxnreg=168 if few else 128)
     new = lambda *shape: torch.empty(shape, dtype=torch.float32, device=x.device)
