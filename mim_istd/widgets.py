@@ -382,6 +382,10 @@ def model_explorer(
     def fit(change=None): c['channel'].max = len(look(c['image'].value)[2][c['part'].value]) - 1
     for name in ('image', 'part'): c[name].observe(fit, 'value')
     fit()
+    pixels, mask, first = look(data.names[0])
+    (H, W), (h, v) = pixels.shape, _padded(model, pixels.shape)
+    contrast = np.abs(np.nan_to_num(channel_contrast(first[c['part'].value], np.pad(mask, ((0, h - H), (0, v - W))))))
+    c['channel'].value = int(contrast.argmax())   # begin where there is something to see
     return Explorer(draw, c)
 
 # %% ../nbs/16b_widgets.ipynb #a0f60a10
