@@ -6,7 +6,7 @@
 __all__ = ['build_parser', 'main']
 
 # %% ../nbs/10b_command_line.ipynb #6c03ebdd
-import argparse, shutil, sys, time
+import argparse, contextlib, shutil, sys, time
 from pathlib import Path
 
 from . import __version__
@@ -17,6 +17,9 @@ _DETECT = """examples:
   mim-istd detect frames -o found -r             all images in a folder and its subfolders
   mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
+  mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
+  mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
+  mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
   mim-istd detect frames --model max-median      with a filter that needs no training
 
 written to OUT, for each image NAME:
@@ -24,9 +27,12 @@ written to OUT, for each image NAME:
   NAME_mask.png     target pixels 255, others 0
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
                     area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio)
-and targets.csv, the same numbers of all images, a line a target.
+and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
+NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds).
+Large images are scored in overlapping tiles if one pass would not fit into the memory.
 
-exit status: 0 all images done, 1 some failed (each has a line on stderr), 2 nothing could be done, 130 interrupted."""
+exit status: 0 all images done, 1 some failed (each has a line on stderr), 2 nothing could be done or
+results could not be written, 130 interrupted."""
 
 _TRAIN = """examples:
   mim-istd train data/sample --recipe sample --out runs/first
@@ -87,7 +93,7 @@ def _add_model(p):
 
 def _add_detect(commands):
     p = _command(commands, 'detect', _detect, 'find small targets in images', _DETECT)
-    p.add_argument('paths', nargs='+', metavar='PATH', help='image files (PNG, TIFF, BMP, JPEG, NPY), folders or patterns')
+    p.add_argument('paths', nargs='+', metavar='PATH', help='files (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films), folders or patterns')
     p.add_argument('-o', '--out', default='detections', metavar='OUT', help='folder for the results (default: detections)')
     p.add_argument('-r', '--recursive', action='store_true', help='also the subfolders of folders')
     p.add_argument('--weights', default='default', help='weights file or run folder (default: the weights of the package)')
@@ -98,6 +104,13 @@ def _add_detect(commands):
     p.add_argument('--format', nargs='+', choices=('overlay', 'mask', 'json', 'csv'), default=['overlay', 'mask', 'json', 'csv'],
                    metavar='KIND', help='what to write, of overlay, mask, json, csv (default: all)')
     p.add_argument('--no-overlay', action='store_true', help='all but the overlays')
+    p.add_argument('--tile', type=_between(int, 1, _ANY), metavar='PX', help='side of the tiles of large images (default: as the memory allows)')
+    p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX', help='of neighbouring tiles (default: 128)')
+    p.add_argument('--sequence', action='store_true', help='the images of a folder are the frames of one stream, by the numbers in their names')
+    p.add_argument('--fps', type=_between(float, 1e-6, _ANY), help='frames a second of streams that do not say it, for the time in the results')
+    p.add_argument('--raw', metavar='WxHxDTYPE[xN]', help='files without a header: width, height, type, frames; e.g. 640x512xuint16')
+    p.add_argument('--raw-endian', choices=('little', 'big'), default='little', help='byte order of --raw (default: little)')
+    p.add_argument('--raw-offset', type=_between(int, 0, _ANY), default=0, metavar='BYTES', help='to skip at the beginning of each --raw file (default: 0)')
     p.add_argument('-q', '--quiet', action='store_true', help='no line for each image')
 
 # %% ../nbs/10b_command_line.ipynb #14b66556
@@ -169,7 +182,7 @@ def _complain(message):
     "One line on stderr."
     print('mim-istd: ' + ' '.join(str(message).split()), file=sys.stderr, flush=True)
 
-_EXTRA = dict(fastai='train', fastprogress='train', skimage='baselines', onnx='export', onnxruntime='export')
+_EXTRA = dict(av='video', fastai='train', fastprogress='train', skimage='baselines', onnx='export', onnxruntime='export')
 
 def _missing(error):
     "How to get the package that an import did not find."
@@ -215,19 +228,33 @@ class _Progress:
 # %% ../nbs/10b_command_line.ipynb #ed88a844
 def _detect(args):
     "mim-istd detect"
-    from mim_istd.detection import Detector, find_images, output_names
-    out = Path(args.out)
+    from mim_istd.detection import OVERLAP, Detector, find_images, output_names
+    from mim_istd.frames import parse_raw
+    out, raw = Path(args.out), args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
     for p in args.paths:
         if Path(p).is_dir() and Path(p).resolve() == out.resolve():
             raise ValueError(f'the results cannot go into the folder of the images, {p}; choose another one with -o')
-    images, missing = find_images(args.paths, args.recursive, skip=out)
+    images, missing = find_images(args.paths, args.recursive, skip=out, **{'suffixes': ()} if raw else {})
     for p in missing: _complain(f'no image at {p}')
-    if not images: raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, NPY; -r looks into subfolders)')
+    if not images: raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks into subfolders)')
     _try_to_write(out)
-    detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model)
+    detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP if args.overlap is None else args.overlap)
     formats = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
-    jobs = [(f, out/name) for (f, _), name in zip(images, output_names(images))]
-    return _detect_all(detector, jobs, formats, out, args, failed=len(missing))
+    jobs = _jobs(images, [out/name for name in output_names(images)], args)
+    return _detect_all(detector, jobs, raw, formats, out, args, failed=len(missing))
+
+def _jobs(images, bases, args):
+    "(file, base of its outputs, folder of the outputs of its frames, its own number in a sequence) for each file."
+    from mim_istd.frames import natural_order
+    jobs = list(zip((f for f, _ in images), bases))
+    if args.sequence: jobs.sort(key=lambda job: (natural_order(job[0].parent), natural_order(job[0].name)))
+    folders, count, found = {b.parent for b in bases}, {}, []
+    for f, base in jobs:
+        frames = base.with_name(base.name + '_frames')
+        while frames in folders: frames = frames.with_name(frames.name + '_')
+        count[f.parent] = i = count.get(f.parent, -1) + 1
+        found.append((f, base, frames, i if args.sequence else None))
+    return found
 
 def _try_to_write(folder):
     "Better to fail now than after the first image."
@@ -236,36 +263,110 @@ def _try_to_write(folder):
     except OSError as e: raise OSError(f'cannot write to {folder} ({e.strerror or e}); choose another folder') from e
     (folder/'.mim-istd').unlink(missing_ok=True)
 
-# %% ../nbs/10b_command_line.ipynb #c5faa362
-def _detect_all(detector, jobs, formats, out, args, failed):
-    "Run the jobs (image, base of its outputs); the table is written even if the run is cut short."
-    from mim_istd.detection import to_csv, write_outputs, write_whole
-    done, status, progress = [], 0, _Progress(len(jobs))
+# %% ../nbs/10b_command_line.ipynb #aeb95949
+class _Results:
+    "Writes the results of images in threads, and counts them in their order."
+    def __init__(self, formats, out, args):
+        from concurrent.futures import ThreadPoolExecutor
+        from mim_istd.detection import TargetTable
+        self.formats, self.args, self.table = formats, args, TargetTable(out/'targets.csv') if 'csv' in formats else None
+        self.pool, self.waiting, self.images, self.frames, self.targets = ThreadPoolExecutor(2), [], 0, 0, 0
+
+    def write(self, found, base):
+        "Hand one image to the writers; few may wait, of large ones none."
+        from mim_istd.detection import write_outputs
+        self.waiting.append((self.pool.submit(write_outputs, found, base, self.formats), base, found.to_dict()))
+        self.settle(4 if found.mask.size <= 2**22 else 0)
+
+    def settle(self, at_most=0):
+        "Count what has been written, until no more than `at_most` wait."
+        while len(self.waiting) > at_most:
+            job, base, found = self.waiting[0]
+            try:
+                job.result()
+                if self.table: self.table.add(found)
+            except OSError as e: raise OSError(f'cannot write {base} ({e.strerror or e}), stopped after {self.images + self.frames} images') from e
+            self.waiting.pop(0)
+            self.images, self.frames, self.targets = self.images + ('frame' not in found), self.frames + ('frame' in found), self.targets + len(found['targets'])
+
+    def close(self):
+        "Finish what was begun; what cannot be written any more is left out."
+        while self.waiting:
+            try: self.settle()
+            except OSError: self.waiting.pop(0)
+        self.pool.shutdown()
+        try:
+            if self.table: self.table.close()
+        except OSError as e: _complain(f'cannot write targets.csv ({e.strerror or e})')
+
+    def __str__(self):
+        number = lambda n, what: f"{n} {what}{'' if n == 1 else 's'}"
+        counts = [number(self.images, 'image')] * bool(self.images or not self.frames) + [number(self.frames, 'frame')] * bool(self.frames)
+        return ', '.join([*counts, number(self.targets, 'target')])
+
+# %% ../nbs/10b_command_line.ipynb #9473aaac
+@contextlib.contextmanager
+def _warnings_as_lines():
+    "Python's warnings and the TIFF reader's log as single lines on stderr."
+    import logging, warnings
+    handler, log = logging.Handler(logging.CRITICAL), logging.getLogger('tifffile')   # its errors are raised as well
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(handler)
     try:
-        for i, (path, base) in enumerate(jobs):
-            progress(i)
-            try: found = detector(path)
-            except Exception as e:
-                if args.debug: raise
-                failed += 1
-                progress.clear()
-                _complain(f'skipped: {e}' if str(path) in str(e) else f'skipped {path}: {e or type(e).__name__}')
-                continue
-            try: write_outputs(found, base, formats)
-            except OSError as e: raise OSError(f'cannot write {base} ({e.strerror or e}), stopped after {len(done)} of {len(jobs)} images') from e
-            done.append(found.to_dict())
-            progress.clear()
-            if not args.quiet: print(f"{path}: {len(found)} target{'' if len(found) == 1 else 's'}", flush=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _complain(f'warning: {message}')
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+
+# %% ../nbs/10b_command_line.ipynb #c5faa362
+def _detect_all(detector, jobs, raw, formats, out, args, failed):
+    "Run the jobs; the table is written even if the run is cut short."
+    from dataclasses import replace
+    from mim_istd.frames import read_frames
+    def read(i):
+        for frame in read_frames(jobs[i][0], raw):
+            if jobs[i][3] is not None and frame.index is None:
+                frame = replace(frame, index=jobs[i][3])
+                numbered.add(i)
+            if frame.time is None and frame.index is not None and args.fps: frame = replace(frame, time=round(frame.index / args.fps, 6))
+            yield frame
+    results, status, progress, done, line = _Results(formats, out, args), 0, _Progress(len(jobs)), set(), [None, 0, 0]
+    numbered = set()   # files that are one frame of a sequence
+    def tell():   # what was found in one file
+        i, frames, targets = line
+        if i is None or args.quiet: return
+        progress.clear()
+        print(f'{jobs[i][0]}: ' + (f'{frames} frames, ' if frames > 1 else '') + f"{targets} target{'' if targets == 1 else 's'}", flush=True)
+    try:
+        with _warnings_as_lines(), contextlib.closing(detector.stream(range(len(jobs)), read)) as stream:
+            for i, found in stream:
+                path, base, frames, _ = jobs[i]
+                if i != line[0]:
+                    tell()
+                    line = [None, 0, 0]
+                done.add(i)
+                progress(len(done) - 1)
+                if isinstance(found, Exception):
+                    if args.debug: raise found
+                    failed += 1
+                    progress.clear()
+                    after = f' after {line[1]} frames' if line[1] else ''
+                    _complain(f'skipped{after}: {found}' if str(path) in str(found) else f'skipped {path}{after}: {found or type(found).__name__}')
+                    continue
+                results.write(found, base if found.frame is None or i in numbered else frames/f'{found.frame:06d}')
+                line = [i, line[1] + 1, line[2] + len(found)]
+            tell()
+        results.settle()
     except KeyboardInterrupt:
         status = 130
         progress.clear()
-        _complain(f'interrupted after {len(done)} of {len(jobs)} images; the files written so far are whole')
+        _complain(f'interrupted after {len(done)} of {len(jobs)} files; what has been written so far is whole')
     finally:
         progress.clear()
-        if 'csv' in formats and done: write_whole(out/'targets.csv', to_csv(done).encode())
-    targets = sum(len(d['targets']) for d in done)
-    print(f"{len(done)} image{'' if len(done) == 1 else 's'}, {targets} target{'' if targets == 1 else 's'}"
-          + (f', {failed} failed' if failed else '') + f'; results in {out}')
+        results.close()
+    print(f"{results}" + (f', {failed} failed' if failed else '') + f'; results in {out}')
     return status or (1 if failed else 0)
 
 # %% ../nbs/10b_command_line.ipynb #d698441a

@@ -12,7 +12,7 @@ __all__ = ['MAX_PIXELS', 'MASK_RULES', 'SUFFIXES', 'PREFERRED_LISTS', 'BACKGROUN
            'CopyPaste', 'training_transforms']
 
 # %% ../nbs/06_data.ipynb #c35bcff5
-import hashlib, io, os, re, shutil, struct, threading, zlib
+import hashlib, io, os, re, shutil, struct, threading, tokenize, zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,8 @@ class DataError(ValueError):
     "A file or folder of a data set is not what it should be; the message names it and says what to do."
 
 # what Pillow, tifffile, NumPy and zlib raise for files that are cut short or not images at all
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error,
-           OverflowError, MemoryError, tifffile.TiffFileError, Image.DecompressionBombError)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error, ArithmeticError, MemoryError,
+           TypeError, AttributeError, RuntimeError, tokenize.TokenError, tifffile.TiffFileError, Image.DecompressionBombError)
 
 # %% ../nbs/06_data.ipynb #21dd9637
 MAX_PIXELS = 2**28 # of one image: 16384 × 16384

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['CSV_FIELDS', 'FORMATS', 'Target', 'target_scr', 'find_targets', 'as_grey', 'Detections', 'to_csv', 'to_display',
            'write_whole', 'WeightsError', 'save_weights', 'read_card', 'load_weights', 'find_weights', 'choose_device',
-           'find_method', 'check_model', 'Detector', 'find_images', 'output_names', 'write_outputs']
+           'find_method', 'check_model', 'Detector', 'find_images', 'output_names', 'write_outputs', 'TargetTable']
 
 # %% ../nbs/10_detection.ipynb #28997ce8
-import csv, dataclasses, glob, io, json, math, os
+import contextlib, csv, dataclasses, functools, glob, io, json, math, os
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,10 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch.nn import functional as F
 
-from .data import SUFFIXES, DataError, Resize, _grey, local_background, read_image, standardize
+from .data import SUFFIXES, Resize, _bands, _float32, _grey, image_statistics, local_background, read_pixels, standardize
+from .frames import VIDEO_SUFFIXES, read_ahead, read_frames
 from .losses import first_output
 from .metrics import components
 from .network import MiM, MiMConfig, get_model, list_models
+from .tiles import OVERLAP, bytes_per_pixel, choose_tile, free_memory, score_tiles, tile_starts
 
 # %% ../nbs/10_detection.ipynb #c42ce33e
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def find_targets(
     peaks, sums = np.full(len(found), -np.inf), np.bincount(ids, values, len(found))
     np.maximum.at(peaks, ids, values)
     keep = np.flatnonzero(found.areas >= min_area)
-    mask = np.isin(found.labels, keep + 1)
+    mask = np.zeros(score.shape, bool)
+    mask[where] = found.areas[ids] >= min_area
     targets = []
     for k in keep:
         (y, x), (y0, x0, y1, x1) = found.centroids[k].tolist(), found.boxes[k].tolist()
@@ -80,23 +83,16 @@ def find_targets(
     return sorted(targets, key=lambda t: (-t.peak, -t.mean_score, t.y, t.x)), mask
 
 # %% ../nbs/10_detection.ipynb #1a3e475e
-def _read_npy(path):
-    "The array in a .npy file; never runs pickled code."
-    if not Path(path).is_file(): raise FileNotFoundError(f'No image file {path}: check the name')
-    try: return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as e:
-        raise DataError(f'Cannot read {path} ({e}). A .npy file should hold one image as a plain array') from e
+_LARGE = 2**24   # px; from here on memory counts
 
 def as_grey(
     image, # a path, a PIL image, or an array or tensor (H, W), (H, W, C), (C, H, W), (1, C, H, W); C up to 4
-) -> np.ndarray: # (H, W) float32, in its own range
+) -> np.ndarray: # (H, W) float32, in its own range; above 16 million pixels in its own type
     "One image of any kind in grey."
-    if isinstance(image, (str, os.PathLike)):
-        if Path(image).suffix.lower() != '.npy': return read_image(image)
-        try: return as_grey(_read_npy(image))
-        except (ValueError, TypeError) as e: raise e if isinstance(e, DataError) else DataError(f'{image}: {e}') from e
+    if isinstance(image, (str, os.PathLike)): return _kept(read_pixels(image))
     tensor = torch.is_tensor(image)
     a = np.asarray(image.detach().cpu().float() if tensor and image.is_floating_point() else image.cpu() if tensor else image)
+    if isinstance(image, np.memmap): a = image
     if a.dtype.kind not in 'biuf': raise TypeError(f'an image holds real numbers, got {a.dtype}')
     if a.ndim == 4 and a.shape[0] == 1: a = a[0]
     if a.ndim == 3:
@@ -104,7 +100,11 @@ def as_grey(
         if first and (tensor or not last): a = np.moveaxis(a, 0, -1)
         elif not last: a = a[None]   # no channel axis: refused below
     if a.ndim not in (2, 3) or 0 in a.shape: raise ValueError(f'expected one image (H, W) with up to 4 channels, got shape {a.shape}')
-    return np.ascontiguousarray(_grey(a), dtype=np.float32)
+    return _kept(_grey(a))
+
+def _kept(grey):
+    "float32, unless that would take much more memory."
+    return grey if grey.size > _LARGE and grey.dtype.kind in 'biuf' and grey.dtype.itemsize <= 4 else _float32(grey)
 
 # %% ../nbs/10_detection.ipynb #665d6fb4
 @dataclass(frozen=True)
@@ -113,10 +113,12 @@ class Detections:
     targets: list        # of `Target`, highest peak first
     mask: np.ndarray     # (H, W) bool, the pixels of the targets
     score: np.ndarray    # (H, W) float32, probability of being target
-    image: np.ndarray    # (H, W) float32, grey, in its own range
+    image: np.ndarray    # (H, W), grey, in its own range; float32, or above 16 million pixels its own type
     name: str = ''       # where the image came from
     threshold: float = 0.5
     min_area: int = 1
+    frame: int | None = None   # number in a stream, from 0
+    time: float | None = None  # seconds since the stream's beginning
 
     def __len__(self): return len(self.targets)
     def __repr__(self): return f'Detections({len(self)} targets in {self.image.shape[1]} × {self.image.shape[0]} px{", " + self.name if self.name else ""})'
@@ -128,7 +130,8 @@ class Detections:
             row = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(t).items()}
             rows.append(dict(id=i, **row | {'box': list(t.box), 'scr': round(t.scr, 2) if math.isfinite(t.scr) else None}))
         H, W = self.image.shape
-        return dict(image=self.name, width=W, height=H, threshold=self.threshold, min_area=self.min_area, targets=rows)
+        stream = {k: v for k, v in (('frame', self.frame), ('time', self.time)) if v is not None}
+        return dict(image=self.name, **stream, width=W, height=H, threshold=self.threshold, min_area=self.min_area, targets=rows)
 
     def to_json(self):
         "The same as text."
@@ -136,32 +139,40 @@ class Detections:
 
 # %% ../nbs/10_detection.ipynb #e4470542
 CSV_FIELDS = ('image', 'id', 'x', 'y', 'x0', 'y0', 'x1', 'y1', 'area', 'peak', 'mean_score', 'scr')
+_STREAM_FIELDS = ('image', 'frame', 'time', *CSV_FIELDS[1:])   # where there are frames
+
+def _csv_rows(detections, fields):
+    "What `Detections.to_dict` gives as lines of a table."
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator='\n')
+    for t in detections['targets']:
+        row = detections | t | dict(zip(('x0', 'y0', 'x1', 'y1'), t['box']))
+        table.writerow(['' if row.get(k) is None else row[k] for k in fields])
+    return out.getvalue()
 
 def to_csv(
     detections, # `Detections` or what their `to_dict` gives; one or a list
 ) -> str: # a line of names, then one line a target
-    "All targets of some images as one table; an image without targets has no line."
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator='\n')
-    table.writerow(CSV_FIELDS)
-    for d in detections if isinstance(detections, (list, tuple)) else [detections]:
-        d = d if isinstance(d, dict) else d.to_dict()
-        for t in d['targets']:
-            row = t | dict(zip(('x0', 'y0', 'x1', 'y1'), t['box']), image=d['image'])
-            table.writerow(['' if row[k] is None else row[k] for k in CSV_FIELDS])
-    return out.getvalue()
+    "All targets of some images as one table, with frame and time if there are any; an image without targets has no line."
+    dicts = [d if isinstance(d, dict) else d.to_dict() for d in (detections if isinstance(detections, (list, tuple)) else [detections])]
+    fields = _STREAM_FIELDS if any('frame' in d for d in dicts) else CSV_FIELDS
+    return ','.join(fields) + '\n' + ''.join(_csv_rows(d, fields) for d in dicts)
 
 # %% ../nbs/10_detection.ipynb #4650d0c9
 def to_display(
     image, # (H, W) grey, any range
 ) -> np.ndarray: # (H, W) uint8
     "Stretch the range that holds nearly all pixels over 0 to 255."
-    values = image[np.isfinite(image)]
+    few = image[::(step := max(1, math.isqrt(image.size // 2**22))), ::step]   # of a large image, every so many pixels
+    values = few[np.isfinite(few)]
     if not values.size: return np.zeros(image.shape, np.uint8)
     low, high = np.percentile(values, (0.5, 99.9))
     if low == high: low, high = values.min(), values.max()
-    scaled = (np.nan_to_num(image.astype(np.float64), nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1)
-    return np.round(255 * scaled.clip(0, 1)).astype(np.uint8)
+    shown = np.empty(image.shape, np.uint8)
+    for b in _bands(image.shape):
+        scaled = (np.nan_to_num(image[b].astype(np.float64), nan=low, posinf=high, neginf=low) - low) / ((float(high) - float(low)) or 1)
+        shown[b] = np.round(255 * scaled.clip(0, 1))
+    return shown
 
 def _ring(draw, t, marker, grow, width, colour):
     "One line around a target, `grow` px further out than the closest one."
@@ -243,8 +254,8 @@ def read_card(
     except (SafetensorError, OSError) as e:
         hint = ' Checkpoints of the authors (.pth) are read by mim_istd.network.load_official.' if path.suffix in ('.pth', '.pt', '.tar') else ''
         raise WeightsError(f'{path} is not a readable safetensors file ({e}).{hint}') from e
-    try: return {'config': json.loads(header['config']), **json.loads(header.get('extra') or '{}')}
-    except (KeyError, ValueError) as e:
+    try: return {**json.loads(header.get('extra') or '{}'), 'config': dict(json.loads(header['config']))}
+    except (KeyError, ValueError, TypeError) as e:
         raise WeightsError(f'{path} is a safetensors file but does not say which network it is for; save it with save_weights') from e
 
 def _build(config):
@@ -253,19 +264,31 @@ def _build(config):
     return get_model(config.pop('model'), **config) if 'model' in config else MiM(MiMConfig(**config))
 
 # %% ../nbs/10_detection.ipynb #563fc181
+def _check_scale(config, saved):
+    "A config of a network far larger than the tensors in its file is refused before any memory is given to it."
+    numbers = [x for v in config.values() for x in (v if isinstance(v, list) else [v]) if isinstance(x, (int, float))]
+    largest = max((n for shape in saved.values() for n in shape), default=0)
+    blocks = sum(x for x in config.get('depths', []) if isinstance(x, int))
+    if max(numbers, default=0) > max(largest, 1024) or blocks > len(saved): raise ValueError('its config is of a far larger network than its tensors')
+
 def load_weights(
     path, # weights file
     device='cpu', # where the network goes
 ): # the network, in evaluation mode
     "Build the network that a weights file holds."
     config = read_card(path)['config']
-    try: model = _build(config)
-    except (TypeError, ValueError) as e: raise WeightsError(f'{path} needs a network that this version cannot build: {e}') from e
-    with safe_open(path, 'pt') as f: state = {k: f.get_tensor(k) for k in f.keys()}
-    own = model.state_dict()
-    wrong = [k for k in own.keys() ^ state.keys()] or [k for k in own if own[k].shape != state[k].shape]
-    if wrong: raise WeightsError(f'{path} does not fit its own config: {len(wrong)} tensors differ, {sorted(wrong)[0]} first')
-    model.load_state_dict(state)
+    try:
+        with safe_open(path, 'pt') as f:
+            saved = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}
+            _check_scale(config, saved)
+            model = _build(config)
+            own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+            wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k] != saved[k])
+            if wrong: raise WeightsError(f'{path} does not fit its own config: {len(wrong)} tensors differ, {wrong[0]} first')
+            model.load_state_dict({k: f.get_tensor(k) for k in saved})
+    except WeightsError: raise
+    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, SafetensorError) as e:
+        raise WeightsError(f'{path} needs a network that this version cannot build: {e}') from e
     return model.to(device).eval()
 
 # %% ../nbs/10_detection.ipynb #07723fe4
@@ -328,6 +351,8 @@ class Detector:
         threshold=0.5, # a pixel is target where its probability is strictly above
         min_area=1, # smaller components are dropped, px
         model=None, # name of the network that the weights must hold, see `list_models`; or a classical method, e.g. 'max-median'
+        tile=None, # side of the tiles of large images, px; None: one pass if that fits into the memory, else as large as it allows
+        overlap=OVERLAP, # of tiles, px
     ):
         self.device, self.threshold, self.min_area = choose_device(device), _check_threshold(threshold), min_area
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
@@ -337,6 +362,10 @@ class Detector:
             self.card = read_card(self.path)
             if model: check_model(model, self.card['config'], self.path)
             self.model = load_weights(self.path, self.device)
+        self.tile, self.overlap, self.multiple, self.needed = tile, overlap, getattr(self.model, 'multiple', 64), None
+        if tile is not None:
+            if self.method or self.card.get('input_size'): raise ValueError(f"tile={tile}: {model or self.path} looks at whole images only; leave tile out")
+            tile_starts(2 * tile, tile, overlap, self.multiple)   # says so if they don't fit together
 
     def __call__(self,
         image, # path, PIL image, array or tensor, see `as_grey`
@@ -347,10 +376,12 @@ class Detector:
         threshold = self.threshold if threshold is None else _check_threshold(threshold)
         min_area = self.min_area if min_area is None else min_area
         grey = as_grey(image)
-        score = self.score(grey)
-        targets, mask = find_targets(score, grey, threshold, min_area)
         name = str(image) if isinstance(image, (str, os.PathLike)) else ''
-        return Detections(targets, mask, score, grey, name, threshold, min_area)
+        return self._detections(self.score(grey), grey, threshold, min_area, name)
+
+    def _detections(self, score, grey, threshold, min_area, name, frame=None, time=None):
+        targets, mask = find_targets(score, grey, threshold, min_area)
+        return Detections(targets, mask, score, grey, name, threshold, min_area, frame, time)
 
 def _check_threshold(t):
     if not 0 <= t <= 1: raise ValueError(f'threshold is a probability between 0 and 1, got {t}')
@@ -358,47 +389,134 @@ def _check_threshold(t):
 
 # %% ../nbs/10_detection.ipynb #dd9d8e28
 @torch.inference_mode()
-def _logits(detector, x):
-    "The network's logits (H, W) for a standardized image (H, W) of at least 16 × 16."
-    (H, W), size = x.shape, detector.card.get('input_size')
-    shown = Resize(size)(x, x)[0] if size else x
-    try: logits = first_output(detector.model(torch.tensor(shown)[None, None].to(detector.device))).float()
+def _scores(detector, xs):
+    "Probabilities (B, H, W), on the device, for standardized images (H, W) of one size, at least 16 × 16."
+    (H, W), size = xs[0].shape, detector.card.get('input_size')
+    shown = np.stack([Resize(size)(x, x)[0] if size else x for x in xs])[:, None]
+    try: logits = first_output(detector.model(torch.from_numpy(shown).to(detector.device))).float()
     except torch.OutOfMemoryError as e:
         raise MemoryError(f'an image of {W} × {H} px does not fit into the memory of {detector.device}; use another device or a part of the image') from e
-    if logits.shape != (1, 1, *shown.shape):
-        raise ValueError(f'the network gave {tuple(logits.shape)} for an image {(1, 1, *shown.shape)}; one logit a pixel is expected')
+    if logits.shape != shown.shape:
+        raise ValueError(f'the network gave {tuple(logits.shape)} for an image {shown.shape}; one logit a pixel is expected')
     if size: logits = F.interpolate(logits, (H, W), mode='bilinear', align_corners=False, antialias=True)
-    return logits[0, 0]
+    return logits[:, 0].sigmoid()
+
+def _on_host(score):
+    "(H, W) float32 array, checked."
+    score = score.cpu().numpy()
+    if np.isnan(score).any(): raise ValueError('the network gave NaN; its weights are damaged')
+    return score
+
+def _at_least_16(a): return np.pad(a, [(0, max(0, 16 - n)) for n in a.shape], mode='edge') if min(a.shape) < 16 else a
+
+# %% ../nbs/10_detection.ipynb #e9bbec22
+_ANY_NETWORK, _LARGEST_PASS = 4096, 4096**2   # bytes a pixel that are enough for all networks here; px
+
+@patch
+def tile_for(self:Detector,
+    shape, # (H, W) of an image
+) -> int | None: # side of the tiles that it will be cut into, px; None: one pass
+    "How an image of this size will be scored."
+    if self.method or self.card.get('input_size'): return None
+    if self.tile is not None: return self.tile if max(shape) > self.tile else None
+    pixels, free = shape[0] * shape[1], free_memory(self.device)
+    if pixels <= _LARGEST_PASS and pixels * _ANY_NETWORK <= free / 2: return None
+    if self.needed is None: self.needed = bytes_per_pixel(self.model, self.device)
+    if pixels > _LARGEST_PASS: free = min(free, 2 * self.needed * _LARGEST_PASS)
+    return choose_tile(shape, self.needed, free, self.overlap, self.multiple)
 
 @patch
 def score(self:Detector,
     grey, # (H, W), in its own range
 ) -> np.ndarray: # (H, W) float32, probability of being target
     "The score map of one image."
-    H, W = grey.shape
-    at_least_16 = lambda a: np.pad(a, ((0, max(0, 16 - H)), (0, max(0, 16 - W))), mode='edge')
-    if self.method: return self.method(at_least_16(grey))[:H, :W]
-    x = at_least_16(standardize(grey))
-    score = _logits(self, x)[:H, :W].sigmoid().cpu().numpy()
-    if np.isnan(score).any(): raise ValueError('the network gave NaN; its weights are damaged')
-    return score
+    (H, W), grey = grey.shape, _at_least_16(grey)
+    if self.method: return self.method(grey)[:H, :W]
+    one, statistics, tile = lambda x: _on_host(_scores(self, [_at_least_16(x)])[0])[:x.shape[0], :x.shape[1]], image_statistics(grey), self.tile_for((H, W))
+    if tile is None:
+        try: return one(standardize(grey, statistics))[:H, :W]
+        except MemoryError:
+            tile = max(H, W) // 2 // self.multiple * self.multiple
+            if self.card.get('input_size') or tile < self.overlap + self.multiple: raise
+    return score_tiles(one, grey, statistics, tile, self.overlap, self.multiple)[:H, :W]
+
+# %% ../nbs/10_detection.ipynb #258a1ee6
+def _groups(items, size):
+    "Lists of neighbours that can be scored together: frames of one shape, at most `size(shape)`; errors alone."
+    group, shape = [], None
+    for item in items:
+        now = None if isinstance(item[1], Exception) else item[1].image.shape
+        if group and (now is None or now != shape or len(group) >= size(shape)):
+            yield group
+            group = []
+        group, shape = [*group, item], now
+        if now is None or size(shape) == 1:
+            yield group
+            group = []
+    if group: yield group
+
+@patch
+def _begin(self:Detector, group):
+    "A score or an exception for each of a group; on a GPU the work has only been queued when this returns."
+    found = []
+    for _, frame in group:
+        try: found.append(frame if isinstance(frame, Exception) else standardize(_at_least_16(frame.image)) if len(group) > 1 else self.score(_kept(frame.image)))
+        except Exception as e: found.append(e)
+    good = [i for i, x in enumerate(found) if not isinstance(x, Exception)] if len(group) > 1 else []
+    try: scores = _scores(self, [found[i] for i in good]) if good else []
+    except MemoryError: scores = [torch.from_numpy(self.score(_kept(group[i][1].image))) for i in good]   # one at a time
+    except Exception as e: scores = [e] * len(good)
+    for i, s in zip(good, scores): found[i] = s
+    return found
+
+@patch
+def _end(self:Detector, group, scores):
+    "(source, `Detections` or exception) for each of a group."
+    for (source, frame), s in zip(group, scores):
+        try:
+            if isinstance(s, Exception): raise s
+            (H, W), s = frame.image.shape, _on_host(s) if torch.is_tensor(s) else s
+            yield source, self._detections(s[:H, :W], _kept(frame.image), self.threshold, self.min_area, frame.name, frame.index, frame.time)
+        except Exception as e: yield source, e
+
+# %% ../nbs/10_detection.ipynb #ee9b6a45
+@patch
+def stream(self:Detector,
+    sources, # files, or what else `read` understands
+    read=read_frames, # function that yields the frames of a source
+    batch=None, # frames of one size to score together; None: 1 on a processor, up to 16 on a GPU
+    threads=2, # that decode ahead
+): # yields (source, `Detections`), or (source, exception)
+    "Find the targets in all frames of all sources, in their order."
+    def size(shape):
+        if self.method or self.tile_for(shape): return 1
+        if batch or self.device.type == 'cpu': return batch or 1
+        if self.needed is None: self.needed = bytes_per_pixel(self.model, self.device)
+        return max(1, min(16, int(free_memory(self.device) / 2 / self.needed / (shape[0] * shape[1]))))
+    before = ()
+    for group in _groups(read_ahead(sources, read, threads), functools.lru_cache(size)):
+        scores = self._begin(group)
+        yield from before
+        before = self._end(group, scores)
+        if self.device.type == 'cpu': yield from before
+    yield from before
 
 # %% ../nbs/10_detection.ipynb #6b308270
 def find_images(
     paths, # files, folders, glob patterns
     recursive=False, # also the subfolders of folders
     skip=None, # leave out what is in this folder
+    suffixes=(*SUFFIXES, *VIDEO_SUFFIXES), # of the files of folders; (): all
 ): # list of (file, folder it was found under), paths that don't exist or hold no image
     "Which image files are meant."
-    suffixes, skip = (*SUFFIXES, '.npy'), Path(skip).resolve() if skip else None
-    images, missing = [], []
+    skip, images, missing = Path(skip).resolve() if skip else None, [], []
     for given in paths:
         here = [Path(given)] if Path(given).exists() else [Path(p) for p in sorted(glob.glob(str(given), recursive=True))]
         before = len(images)
         for p in here:
             if p.is_file(): images.append((p, p.parent))
             elif p.is_dir(): images += [(f, p) for f in sorted(p.rglob('*') if recursive else p.iterdir()) if f.is_file()
-                                        and f.suffix.lower() in suffixes and not f.name.startswith('.') and skip not in f.resolve().parents]
+                                        and (not suffixes or f.suffix.lower() in suffixes) and not f.name.startswith('.') and skip not in f.resolve().parents]
         if len(images) == before: missing.append(str(given))
     first = {f.resolve(): (f, top) for f, top in reversed(images)}   # a file that was named twice is taken once
     return [pair for pair in images if first.get(pair[0].resolve()) == pair and first.pop(pair[0].resolve())], missing
@@ -434,10 +552,10 @@ def write_outputs(
     "Write what was found in one image; 'csv' is left to the caller, who has all images."
     def png(picture):
         out = io.BytesIO()
-        picture.save(out, 'PNG')
-        return out.getvalue()
+        picture.save(out, 'PNG', **dict(compress_level=1) if detections.mask.size > _LARGE else {})
+        return out.getbuffer()
     make = {'overlay': ('_overlay.png', lambda: png(detections.overlay())),
-            'mask': ('_mask.png', lambda: png(Image.fromarray(detections.mask * np.uint8(255)))),
+            'mask': ('_mask.png', lambda: png(Image.fromarray(detections.mask.view(np.uint8) * np.uint8(255)))),
             'json': ('.json', lambda: detections.to_json().encode())}
     written = []
     for kind in (k for k in make if k in formats):
@@ -445,3 +563,32 @@ def write_outputs(
         write_whole(path, make[kind][1]())
         written.append(path)
     return written
+
+# %% ../nbs/10_detection.ipynb #3ee10aef
+class TargetTable:
+    "A CSV file of the targets of many images, in its place only when it is closed."
+    def __init__(self,
+        path, # of the table
+    ):
+        self.path, self.frames, self.used = Path(path), False, False
+        parts = [self.path.with_name(f'.{self.path.name}.{os.getpid()}.{k}.part') for k in range(2)]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.files = {f: open(p, 'w', encoding='utf-8', newline='') for f, p in zip((CSV_FIELDS, _STREAM_FIELDS), parts)}
+        for fields, file in self.files.items(): file.write(','.join(fields) + '\n')
+
+    def add(self,
+        detections, # what `Detections.to_dict` gives
+    ):
+        "The targets of one more image."
+        self.used, self.frames = True, self.frames or 'frame' in detections
+        for fields, file in self.files.items(): file.write(_csv_rows(detections, fields))
+
+    def close(self):
+        "Move the table into its place, if anything was added."
+        try:
+            for file in self.files.values(): file.close()
+            if self.used: os.replace(self.files[_STREAM_FIELDS if self.frames else CSV_FIELDS].name, self.path)
+        finally:
+            for file in self.files.values():
+                with contextlib.suppress(OSError): file.close()
+                Path(file.name).unlink(missing_ok=True)

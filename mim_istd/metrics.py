@@ -43,7 +43,7 @@ def components(
     labels, n = np.zeros(mask.shape, dtype=np.int32), 0
     if len(rows):
         window = tuple(slice(v.min(), v.max() + 1) for v in (rows, cols))
-        labels[window], n = ndimage.label(mask[window] != 0, structure=np.ones((3, 3)))
+        n = ndimage.label(mask[window] != 0, structure=np.ones((3, 3)), output=labels[window])
     ids = labels[rows, cols] - 1
     areas = np.bincount(ids, minlength=n)
     sums = np.stack([np.bincount(ids, weights=v, minlength=n) for v in (rows, cols)], axis=1)
