@@ -269,7 +269,7 @@ def _check_scale(config, saved):
     numbers = [x for v in config.values() for x in (v if isinstance(v, list) else [v]) if isinstance(x, (int, float))]
     largest = max((n for shape in saved.values() for n in shape), default=0)
     blocks = sum(x for x in config.get('depths', []) if isinstance(x, int))
-    if max(numbers, default=0) > max(largest, 1024) or blocks > len(saved): raise ValueError('its config is of a far larger network than its tensors')
+    if max(numbers, default=0) > max(largest, 1024) or blocks > max(len(saved), 1024): raise ValueError('its config is of a far larger network than its tensors')
 
 def load_weights(
     path, # weights file
