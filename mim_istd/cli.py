@@ -85,7 +85,7 @@ def _command(commands, name, run, help, epilog):
     p.add_argument('--debug', action='store_true', help='show where an error came from')
     return p
 
-_NETWORKS = ('laptop, paper, arxiv, tgrs; to compare with, acm-fpn, acm-unet, alcnet, dnanet, isnet, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
+_NETWORKS = ('laptop, wide, paper, arxiv, tgrs; to compare with, acm-fpn, acm-unet, alcnet, dnanet, isnet, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
 _METHODS = 'top-hat, max-median, mpcm, ipi, pstnn, mslstipt'
 
 def _add_model(p):

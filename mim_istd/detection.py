@@ -394,7 +394,7 @@ def _scores(detector, xs):
     (H, W), size = xs[0].shape, detector.card.get('input_size')
     shown = np.stack([Resize(size)(x, x)[0] if size else x for x in xs])[:, None]
     try: logits = first_output(detector.model(torch.from_numpy(shown).to(detector.device))).float()
-    except torch.OutOfMemoryError as e:
+    except torch.cuda.OutOfMemoryError as e:
         raise MemoryError(f'an image of {W} × {H} px does not fit into the memory of {detector.device}; use another device or a part of the image') from e
     if logits.shape != shown.shape:
         raise ValueError(f'the network gave {tuple(logits.shape)} for an image {shown.shape}; one logit a pixel is expected')
