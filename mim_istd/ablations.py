@@ -396,7 +396,7 @@ def noise(
     "What is left of a table's variation when each row and each column has its own mean."
     y = table.dropna()
     if min(y.shape) < 2: return math.nan, 0
-    left = y.sub(y.mean(1), axis=0).sub(y.mean(0), axis=1) + y.to_numpy().mean()
+    left = y.sub(y.mean(axis=1), axis=0).sub(y.mean(axis=0), axis=1) + y.to_numpy().mean()
     freedom = (y.shape[0] - 1) * (y.shape[1] - 1)
     return float(np.sqrt((left**2).to_numpy().sum() / freedom)), freedom
 
@@ -430,7 +430,7 @@ def compare(
     if 'ours' not in y.index: raise ValueError('No finished run of the base, ours: nothing to compare with')
     d = y - y.loc['ours']
     sigma, freedom = noise(y[y.columns[y.loc['ours'].notna()]])
-    out = pd.DataFrame({'mean': y.mean(1), 'spread': y.std(1), 'difference': d.mean(1), 'seeds': d.notna().sum(1)})
+    out = pd.DataFrame({'mean': y.mean(axis=1), 'spread': y.std(axis=1), 'difference': d.mean(axis=1), 'seeds': d.notna().sum(axis=1)})
     out['half_width'] = [half_width(sigma, freedom, n) if v != 'ours' else math.nan for v, n in zip(out.index, out.seeds)]
     out.loc['ours', 'difference'] = math.nan
     return out
