@@ -146,8 +146,7 @@ def peak_mib(
         torch.cuda.synchronize(); torch.cuda.reset_peak_memory_stats()
         run(); torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()/2**20
-    for _ in range(2):                     # the first call under a dispatch mode differs from all later ones
-        with PeakMemory(*tensors) as memory: run()
+    with PeakMemory(*tensors) as memory: run()
     return memory.peak/2**20
 
 # %% ../nbs/11_efficiency.ipynb #7f284cd2
