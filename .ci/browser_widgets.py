@@ -91,13 +91,14 @@ class Reader:
     def changes(self, out, act, what):
         "Do something; the picture must become another one, drawn whole."
         image = out.locator('img.widget-image')
-        image.scroll_into_view_if_needed()
-        before = self.settled(image)
-        act()
-        try:
-            self.page.wait_for_function('([e, s]) => e.src !== s && e.complete && e.naturalWidth > 300', arg=[image.element_handle(), before], timeout=20_000)
-            print(f'  {what}: another picture')
-        except Exception: self.faults.append(f'{what}: the picture stayed the same')
+        for _ in range(2):   # while a page starts, JupyterLab may replace a widget under our hands: then once more
+            image.scroll_into_view_if_needed()
+            before = self.settled(image)
+            act()
+            try: self.page.wait_for_function('([e, s]) => e.src !== s && e.complete && e.naturalWidth > 300', arg=[image.element_handle(), before], timeout=20_000)
+            except Exception: continue
+            return print(f'  {what}: another picture')
+        self.faults.append(f'{what}: the picture stayed the same')
 
     def settled(self, image):
         "Wait until the picture stays what it is, and which that is: the kernel may still be drawing what was asked for before."
