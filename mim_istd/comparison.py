@@ -5,24 +5,25 @@
 # %% auto #0
 __all__ = ['TABLE1', 'PRINTED_AS', 'THRESHOLDS', 'JoinedDataset', 'train_one', 'make_small', 'is_done', 'train_all', 'Competitor',
            'model_name', 'find_competitors', 'score_maps', 'measure_competitor', 'compare', 'merge_results',
-           'table_rows', 'table1', 'table1_html', 'plot_operating_curves', 'panel', 'main']
+           'saved_results', 'table_rows', 'table1', 'table1_html', 'plot_operating_curves', 'panel', 'main']
 
 # %% ../nbs/14_comparison.ipynb #29640ffa
-import argparse, html, json, math, os, subprocess, sys, time
+import argparse, base64, hashlib, html, io, json, os, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch.utils.data import ConcatDataset
 
 from .baselines.classical import CLASSICAL
-from .data import IRSTDataset, Resize, find_dataset, open_folder
+from .data import IRSTDataset, find_dataset, open_folder
 from .detection import Detector, find_weights, read_card, to_display, write_whole
-from .metrics import SegmentationMetrics, ThresholdSweep, components, get_protocol, match_targets
+from .metrics import Counts, SegmentationMetrics, ThresholdSweep, components, get_protocol, match_targets
 from .network import PRESETS, count_operations, get_model, list_models
 from .training import _eval_view, _resize_logits, evaluate, get_recipe, make_datasets, predict, read_log, train
 
@@ -220,21 +221,43 @@ def score_maps(
 
 THRESHOLDS = 1/(1 + np.exp(-np.linspace(-6, 6, 25)))   # probabilities, evenly spaced in the logit
 
+def _png(mask):
+    "A mask (H, W) as base64 text of a 1-bit PNG."
+    Image.fromarray(mask).convert('1').save(buffer := io.BytesIO(), 'PNG', optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+def _picture(text):
+    "An array of such text."
+    return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
+
 def measure_competitor(
     detector, # `Detector`
     dataset, # `IRSTDataset`
     protocol='basicirstd', # name or `Protocol`
     indices=None, # which images; None: all
-) -> dict: # figures as from `summarize`; curve: threshold, Pd, Fa, TPR, FPR; auc; seconds an image
+    *, keep=(), # names of images whose masks at 0.5 are kept
+    done=(), # from `record`, of images that were measured before
+    record=None, # called with a list of plain values after every image
+) -> dict: # figures as from `summarize`; curve: threshold, Pd, Fa, TPR, FPR; auc; seconds an image; panel: name -> mask
     "Figures, curves and time of one competitor."
-    meter, sweep, seconds, start = SegmentationMetrics(protocol), ThresholdSweep(THRESHOLDS, protocol), 0., time.perf_counter()
-    for score, mask in score_maps(detector, dataset, protocol, indices):
-        seconds += time.perf_counter() - start
-        meter.update(score, mask); sweep.update(score, mask)
-        start = time.perf_counter()
+    meter, sweep, seconds, masks, done = SegmentationMetrics(protocol), ThresholdSweep(THRESHOLDS, protocol), 0., {}, {d[0]: d for d in done}
+    for i in range(len(dataset)) if indices is None else indices:
+        entry = done.get(name := dataset.names[i])
+        if entry is None:
+            start = time.perf_counter()
+            (score, mask), = score_maps(detector, dataset, protocol, [i])
+            took = time.perf_counter() - start
+            counts = [SegmentationMetrics(protocol).update(score, mask).counts, *ThresholdSweep(THRESHOLDS, protocol).update(score, mask).counts]
+            entry = [name, took, [astuple(c) for c in counts], _png(score > .5) if name in keep else None]
+            if record: record(entry)
+        at_half, *curve = (Counts(*c) for c in entry[2])
+        meter.counts, sweep.counts = meter.counts + at_half, [a + b for a, b in zip(sweep.counts, curve)]
+        seconds += entry[1]
+        if entry[3]: masks[name] = entry[3]
     curve, figures = sweep.compute(), meter.compute()
     rounded = {k: [float(f'{v:.6g}') for v in curve[k]] for k in ('threshold', 'Pd', 'Fa', 'TPR', 'FPR')}
-    return dict(figures=figures, curve=rounded, auc=curve['auc'], seconds=seconds/figures['images'])
+    return dict(figures=figures, curve=rounded, auc=curve['auc'], seconds=seconds/figures['images']) | (dict(panel=masks) if keep else {})
+
 
 # %% ../nbs/14_comparison.ipynb #838d3983
 def compare(
@@ -247,24 +270,80 @@ def compare(
     indices=None, # which images; None: all
     package=True, # the weights of the package too
     device=None, # for networks; None: a GPU if there is one
-    out=None, # JSON file, written after every competitor
-    say=print, # called with a line for every competitor
-) -> dict: # protocol, machine, date; sets: name -> images, rows
-    "Measure everybody on the same images."
+    panel=4, # images whose masks are kept: names, or how many of each set, evenly spread
+    out=None, # JSON file, written after every competitor; FILE.part beside it holds what an interrupt would lose
+    say=print, # called with a line for every competitor, and every minute
+) -> dict: # protocol, machine, date; sets: name -> images, panel, rows
+    "Measure everybody on the same images; the same call goes on after an interrupt."
     from mim_istd.benchmark import describe
-    everybody, protocol = find_competitors(weights_dir, models, package), get_protocol(protocol)
+    everybody, protocol, roots = find_competitors(weights_dir, models, package), get_protocol(protocol), [roots] if isinstance(roots, (str, Path)) else roots
     result = dict(describe('cuda' if torch.cuda.is_available() and device != 'cpu' else 'cpu'), protocol=protocol.name, split=split, sets={})
-    for root, chosen_list in _lists_of([roots] if isinstance(roots, (str, Path)) else roots, lists):
-        data = IRSTDataset(root, split, chosen_list, target=protocol.truth, cache=True)
+    sets = [IRSTDataset(root, split, chosen, target=protocol.truth, cache=True) for root, chosen in _lists_of(roots, lists)]
+    _check_panel(panel, sets)
+    journal = _Journal(out and Path(f'{out}.part'), say)
+    for data in sets:
         chosen = range(len(data)) if indices is None else list(indices)
-        table = result['sets'][_set_name(data.root)] = dict(images=[data.names[i] for i in chosen], rows={})
+        names = [data.names[i] for i in chosen]
+        keep = [names[k*len(names)//panel + len(names)//(2*panel)] for k in range(panel)] if isinstance(panel, int) and panel <= len(names) else [n for n in names if isinstance(panel, int) or n in panel]
+        table = result['sets'][_set_name(data.root)] = dict(images=names, panel=_panel_images(data, protocol, keep), rows={})
         for who in everybody:
-            row = dict(model=who.model, trained=who.weights is not None) | measure_competitor(who.detector(device), data, protocol, chosen)
+            key = [protocol.name, str(data.root.resolve()), split, lists, who.label, _digest(who)]
+            row = dict(model=who.model, trained=who.weights is not None)
+            row |= measure_competitor(who.detector(device), data, protocol, chosen, keep=keep, done=journal.done(key, keep), record=journal.recorder(key, len(names)))
             if who.weights: row |= _training_facts(who.weights)
             table['rows'][who.label] = row
             say(f"{data.root.name:12} {who.label:18} {_figures(row)}")
             if out: write_whole(out, (json.dumps(result) + '\n').encode())
+    journal.remove()
     return result
+
+def _check_panel(panel, sets):
+    if isinstance(panel, int):
+        if panel < 0: raise ValueError(f'panel={panel}: give names of images, or how many')
+    elif missing := [n for n in panel if not any(n in d.names for d in sets)]:
+        raise ValueError(f'panel: no image {missing[0]!r} among those measured, such as {sets[0].names[0]!r}')
+
+def _panel_images(data, protocol, names):
+    "name -> image and truth, as they are shown"
+    shown, view = {}, _eval_view(data, protocol, None)
+    for n in names:
+        image, mask = view[data.names.index(n)]
+        Image.fromarray(to_display(image[0].numpy())).save(buffer := io.BytesIO(), 'WEBP', quality=40, method=6)
+        shown[n] = dict(image=base64.b64encode(buffer.getvalue()).decode(), truth=_png(mask[0].numpy() > 0))
+    return shown
+
+def _digest(who):
+    "Tells weights that have been trained again from those that were measured."
+    return who.weights and hashlib.sha256(find_weights(who.weights).read_bytes()).hexdigest()[:16]
+
+class _Journal:
+    "Lines of JSON, one an image, in a file that is there while a measurement is under way."
+    def __init__(self, path, say):
+        self.path, self.say, self.lines, self.told = path, say, {}, time.monotonic()
+        if path and path.is_file():
+            for line in path.read_text(encoding='utf-8').splitlines():
+                try: key, entry = json.loads(line)
+                except ValueError: continue        # the line at which the power went
+                self.lines.setdefault(json.dumps(key), []).append(entry)
+
+    def done(self, key, keep):
+        return [e for e in self.lines.get(json.dumps(key), []) if e[3] or e[0] not in keep]
+
+    def recorder(self, key, total):
+        here = len(self.lines.get(json.dumps(key), []))
+        def record(entry):
+            nonlocal here
+            here += 1
+            if self.path:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.path, 'a', encoding='utf-8') as f: f.write(json.dumps([key, entry]) + '\n')
+            if time.monotonic() - self.told > 60:
+                self.told = time.monotonic()
+                self.say(f'{Path(key[1]).name:12} {key[4]:18} {here} of {total} images')
+        return record
+
+    def remove(self):
+        if self.path: self.path.unlink(missing_ok=True)
 
 def _lists_of(roots, lists):
     "(root, list) of each set: the list that is asked for where it exists, else None"
@@ -279,11 +358,14 @@ def _set_name(root):
     return next((n for n in _SETS if plain(n) == plain(root.name)), root.name)
 
 def _training_facts(weights):
-    "What a weights file says about its training."
-    card = read_card(find_weights(weights))
+    "What a weights file says about its training, and the log beside it about how far that went."
+    path = find_weights(weights)
+    card = read_card(path)
     data = card['data'] if isinstance(card.get('data'), dict) else {}
     facts = {k: card['recipe'][k] for k in ('epochs', 'size', 'seed')} if isinstance(card.get('recipe'), dict) else {}
-    return dict(training=facts | {'images': data.get('train'), 'best_epoch': card.get('epoch')})
+    try: facts['done'] = len(read_log(path.parent)['epoch'])
+    except FileNotFoundError: pass
+    return dict(training=facts | {'set': data.get('set'), 'images': data.get('train'), 'best_epoch': card.get('epoch')}, package=weights == 'default')
 
 def _figures(row):
     f = row['figures']
@@ -302,24 +384,41 @@ def merge_results(
             mine = merged['sets'].setdefault(name, dict(table, rows={}))
             if mine['images'] != table['images']: raise ValueError(f"the images of {name} differ: {len(mine['images'])} and {len(table['images'])}")
             mine['rows'].update(table['rows'])
+            mine['panel'] = {**table.get('panel', {}), **mine.get('panel', {})}
     return merged
+
+def saved_results(
+    folder, # of JSON files of `compare`
+    protocol='basicirstd', # those of which protocol
+) -> dict: # one result of all
+    "What has been measured so far."
+    files = [json.loads(f.read_text(encoding='utf-8')) for f in sorted(Path(folder).glob('*.json'))]
+    if not (found := [r for r in files if r['protocol'] == protocol]): raise FileNotFoundError(f'No figures of protocol {protocol!r} in {folder}: measure with `evaluate --json`')
+    return merge_results(*found)
+
+def _budget_note(row):
+    "Why a row is not of the common budget; None: it is."
+    t = row.get('training', {})
+    if row.get('package'): return f"its own, larger budget: {t.get('epochs')} epochs on {t.get('images')} images of {t.get('size')} px"
+    if t.get('done') is not None and t['done'] < t['epochs']: return f"stopped after {t['done']} of {t['epochs']} epochs"
 
 def table_rows(
     result, # from `compare`
     quoted=True, # the printed rows of Table 1 too
-) -> list: # dicts: name, type, and for each set its measured and quoted figures (IoU, nIoU, Pd in %, Fa in 1e-6), or None
+) -> list: # dicts: name, type, note on the budget, and for each set its measured and quoted figures (IoU, nIoU, Pd in %, Fa in 1e-6), or None
     "Table 1, measured and quoted."
     rows = {}
     for name, table in result['sets'].items():
         for label, r in table['rows'].items():
             f, printed = r['figures'], PRINTED_AS.get(r['model'] if label == r['model'] else None)
             kind = 'no training' if not r['trained'] else TABLE1[printed][0] if printed else 'Mamba' if r['model'] in (*PRESETS, 'mim', 'mim-conv', 'vmamba-unet') else 'CNN'
-            row = rows.setdefault(label, dict(name=label, type=kind, printed_as=printed, sets={}))
+            row = rows.setdefault(label, dict(name=label, type=kind, printed_as=printed, note=_budget_note(r), order=r['trained'] + bool(r.get('package')), sets={}))
             row['sets'][name] = dict(measured=(100*f['IoU'], 100*f['nIoU'], 100*f['Pd'], 1e6*f['Fa']), quoted=TABLE1[printed][_SETS[name]] if printed and name in _SETS else None)
+    rows = dict(sorted(rows.items(), key=lambda kv: kv[1]['order']))   # no training, equal budget, other budgets
     if quoted and set(result['sets']) & set(_SETS):
         for name, (kind, *figures) in TABLE1.items():
             if name in [r['printed_as'] for r in rows.values()]: continue
-            rows[name] = dict(name=name, type=kind, printed_as=name, sets={s: dict(measured=None, quoted=figures[_SETS[s]-1]) for s in result['sets'] if s in _SETS})
+            rows[name] = dict(name=name, type=kind, printed_as=name, note=None, order=3, sets={s: dict(measured=None, quoted=figures[_SETS[s]-1]) for s in result['sets'] if s in _SETS})
     return list(rows.values())
 
 # %% ../nbs/14_comparison.ipynb #cec318a9
@@ -336,9 +435,10 @@ def table1(
     lines = [head.rstrip(), f"{'method':19}{'type':13}" + ''.join(f"{t:>18}" for _ in sets for t in ('IoU', 'nIoU', 'Pd', 'Fa'))]
     for r in table_rows(result, quoted):
         only = all(e['measured'] is None for e in r['sets'].values())
-        lines.append(f"{r['name'] + '*'*only:19}{r['type']:13}" + ''.join(f"{cell(r['sets'].get(s), k):>18}" for s in sets for k in range(4)))
+        lines.append(f"{r['name'] + '*'*only + '†'*bool(r['note']):19}{r['type']:13}" + ''.join(f"{cell(r['sets'].get(s), k):>18}" for s in sets for k in range(4)))
     images = ', '.join(f"{s}: {len(result['sets'][s]['images'])} images" for s in sets)
-    return '\n'.join(lines + [f"protocol {result['protocol']}; {images}; [..] and *: as printed in the paper"])
+    notes = [f"† {r['name']}: {r['note']}" for r in table_rows(result, False) if r['note']]
+    return '\n'.join(lines + notes + [f"protocol {result['protocol']}; {images}; [..] and *: as printed in the paper"])
 
 def table1_html(
     result, # from `compare` or `merge_results`
@@ -351,10 +451,11 @@ def table1_html(
         return f"<td>{f'{m[k]:.2f}' if m else ''} {grey.format(f'{q[k]:g}') if q else ''}{'' if m or q else '–'}</td>"
     head = ''.join(f'<th colspan="4">{html.escape(s)}, {len(result["sets"][s]["images"])} images</th>' for s in sets)
     names = ''.join(f'<th>{t}</th>' for _ in sets for t in ('IoU %', 'nIoU %', 'Pd %', 'Fa 10⁻⁶'))
-    body = ''.join(f"<tr><td>{html.escape(r['name'])}</td><td>{r['type']}</td>" + ''.join(cell(r['sets'].get(s), k) for s in sets for k in range(4)) + '</tr>'
+    body = ''.join(f"<tr><td>{html.escape(r['name'])}{'†'*bool(r['note'])}</td><td>{r['type']}</td>" + ''.join(cell(r['sets'].get(s), k) for s in sets for k in range(4)) + '</tr>'
                    for r in table_rows(result, quoted))
+    notes = ''.join(f"<br>† {html.escape(r['name'])}: {html.escape(r['note'])}." for r in table_rows(result, False) if r['note'])
     return (f'<table><thead><tr><th></th><th></th>{head}</tr><tr><th>method</th><th>type</th>{names}</tr></thead><tbody>{body}</tbody></table>'
-            f'<p>Protocol {result["protocol"]}. {grey.format("Grey: as printed in the paper, not measured here.")}</p>')
+            f'<p>Protocol {result["protocol"]}. {grey.format("Grey: as printed in the paper, not measured here.")}{notes}</p>')
 
 # %% ../nbs/14_comparison.ipynb #3cdd44eb
 def plot_operating_curves(
@@ -377,9 +478,9 @@ def plot_operating_curves(
     return fig
 
 # %% ../nbs/14_comparison.ipynb #7125a48f
-def _mark(ax, score, mask, protocol):
+def _mark(ax, predicted, mask, protocol):
     "Found, missed and false targets of one image."
-    p, t = components(score > .5), components(mask)
+    p, t = components(predicted), components(mask)
     pairs = match_targets(t.centroids, p.centroids, protocol.radius, protocol.matching)
     found, used = {int(a) for a, _ in pairs}, {int(b) for _, b in pairs}
     for k, (y, x) in enumerate(t.centroids):
@@ -399,27 +500,30 @@ def _close_up(ax, picture, mask, half=16, **kw):
     for s in inset.spines.values(): s.set(visible=True, color='orange', lw=.8)
 
 def panel(
-    dataset, # `IRSTDataset`
-    everybody, # dict: label -> `Detector`
-    indices, # which images
-    protocol='basicirstd', # name or `Protocol`
+    result, # from `compare` or `merge_results`
+    name=None, # of the set; None: the first
+    labels=None, # whose masks; None: all who have some
+    images=None, # names; None: all that were kept
 ):
     "Fig 5: image, truth and everybody's mask, with close-ups."
     import matplotlib.pyplot as plt
-    protocol, indices = get_protocol(protocol), list(indices)
-    scores = {label: list(score_maps(d, dataset, protocol, indices)) for label, d in everybody.items()}
-    fig, axs = plt.subplots(len(indices), 2 + len(scores), figsize=(1.25*(2 + len(scores)), 1.25*len(indices)), squeeze=False)
-    for row, i in zip(axs, indices):
-        mask = next(iter(scores.values()))[indices.index(i)][1] if scores else dataset.read(i)[1] > 0
-        image = to_display(Resize(protocol.size)(*dataset.read(i))[0] if protocol.size else dataset.read(i)[0])
-        pictures = [(image, None), (mask, None)] + [(s[indices.index(i)][0] > .5, s[indices.index(i)][0]) for s in scores.values()]
-        for ax, (picture, score) in zip(row, pictures):
+    table, protocol = result['sets'][name or next(iter(result['sets']))], get_protocol(result['protocol'])
+    images = list(table.get('panel', {})) if images is None else list(images)
+    labels = [l for l, r in table['rows'].items() if set(images) <= set(r.get('panel', {}))] if labels is None else list(labels)
+    if not images: raise ValueError('no masks were kept with this result: measure with panel=4, or names of images')
+    fig, axs = plt.subplots(len(images), 2 + len(labels), figsize=(1.25*(2 + len(labels)), 1.25*len(images)), squeeze=False)
+    for row, image in zip(axs, images):
+        shown, mask = _picture(table['panel'][image]['image']), _picture(table['panel'][image]['truth'])
+        if shown.ndim == 3: shown = shown[..., 0]      # WebP knows no grey
+        answers = [_picture(table['rows'][l]['panel'][image]) for l in labels]
+        for k, (ax, picture) in enumerate(zip(row, (shown, mask, *answers))):
             ax.imshow(picture, cmap='gray', aspect='equal'); ax.set(xticks=[], yticks=[])
-            _close_up(ax, picture, mask, cmap='gray', vmin=picture.min(), vmax=max(picture.max(), picture.min() + 1) if picture.dtype != bool else 1)
-            if score is not None: _mark(ax, score, mask, protocol)
-        row[0].set_ylabel(dataset.names[i][:14], fontsize=6)
-    for ax, label in zip(axs[0], ('image', 'truth', *scores)): ax.set_title(label, fontsize=7)
+            _close_up(ax, picture, mask, cmap='gray', vmin=0, vmax=1 if k else 255)
+            if k > 1: _mark(ax, picture, mask, protocol)
+        row[0].set_ylabel(image[:14], fontsize=6)
+    for ax, label in zip(axs[0], ('image', 'truth', *labels)): ax.set_title(label, fontsize=7)
     return fig
+
 
 # %% ../nbs/14_comparison.ipynb #abc49590
 def main(arguments=None):
@@ -440,7 +544,7 @@ def main(arguments=None):
         t.add_argument(f'--{name}', type=kind, help="instead of the recipe's")
     t.add_argument('--not-deterministic', action='store_true', help='on a GPU, allow faster kernels that do not repeat their results to the bit')
     t.add_argument('--small', action='store_true', help='of a finished run keep only log, recipe and float16 weights')
-    e = commands.add_parser('evaluate', help="measure every run and every method without training; print Table 1")
+    e = commands.add_parser('evaluate', help="measure every run and every method without training; print Table 1; goes on after an interrupt if there is a --json")
     e.add_argument('data', nargs='+', metavar='DATA', help='folders or names of sets')
     e.add_argument('--weights-dir', metavar='DIR', help='folder of the runs')
     e.add_argument('--models', nargs='+', metavar='NAME', help='who takes part: names of runs, networks, methods (default: all)')
@@ -449,6 +553,7 @@ def main(arguments=None):
     e.add_argument('--lists', help='which of several lists of names, for the sets that have it')
     e.add_argument('--device', help="'cpu', 'cuda' (default: a GPU if there is one)")
     e.add_argument('--json', metavar='FILE', help='write all figures and curves there')
+    e.add_argument('--panel', nargs='+', metavar='IMAGE', help='names of images whose masks are kept in FILE (default: four of each set, evenly spread)')
     e.add_argument('--no-classical', action='store_true', help='networks only')
     a = p.parse_args(arguments)
     try: return _train(a) if a.command == 'train' else _evaluate(a)
@@ -464,7 +569,7 @@ def _train(a):
 def _evaluate(a):
     models = a.models
     if a.no_classical: models = [w.label for w in find_competitors(a.weights_dir, models) if w.weights]
-    result = compare(a.data, a.weights_dir, models, a.protocol, split=a.split, lists=a.lists, device=a.device, out=a.json, say=lambda s: print(s, flush=True))
+    result = compare(a.data, a.weights_dir, models, a.protocol, split=a.split, lists=a.lists, device=a.device, panel=a.panel or 4, out=a.json, say=lambda s: print(s, flush=True))
     print('\n' + table1(result))
     return 0
 
