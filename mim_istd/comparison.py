@@ -23,7 +23,7 @@ from torch.utils.data import ConcatDataset
 from .baselines.classical import CLASSICAL
 from .data import IRSTDataset, find_dataset, open_folder
 from .detection import Detector, find_weights, read_card, to_display, write_whole
-from .metrics import Counts, SegmentationMetrics, ThresholdSweep, components, get_protocol, match_targets
+from .metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from .network import PRESETS, count_operations, get_model, list_models
 from .training import _eval_view, _resize_logits, evaluate, get_recipe, make_datasets, predict, read_log, train
 
@@ -55,6 +55,13 @@ class JoinedDataset(ConcatDataset):
 
     def set_epoch(self, epoch):
         for d in self.datasets: d.set_epoch(epoch)
+
+def _lists_of(roots, lists):
+    "(root, list) of each set: the list that is asked for where it exists, else None"
+    known = {root: open_folder(find_dataset(root)).lists for root in roots}
+    if lists and not any(lists in k for k in known.values()):
+        raise ValueError(f"no list {lists!r} in {', '.join(map(str, roots))}; there are {', '.join(sorted({n for k in known.values() for n in k})) or 'none'}")
+    return [(root, lists if lists in k else None) for root, k in known.items()]
 
 def train_one(model, roots, recipe, out, *, lists=None, device=None, workers=0, deadline=None, small=False):
     "A training of `train_all`, in a process of its own; `deadline` is in seconds as `time.time` counts them."
@@ -345,13 +352,6 @@ class _Journal:
     def remove(self):
         if self.path: self.path.unlink(missing_ok=True)
 
-def _lists_of(roots, lists):
-    "(root, list) of each set: the list that is asked for where it exists, else None"
-    known = {root: open_folder(find_dataset(root)).lists for root in roots}
-    if lists and not any(lists in k for k in known.values()):
-        raise ValueError(f"no list {lists!r} in {', '.join(map(str, roots))}; there are {', '.join(sorted({n for k in known.values() for n in k})) or 'none'}")
-    return [(root, lists if lists in k else None) for root, k in known.items()]
-
 def _set_name(root):
     "A set's name as Table 1 writes it, if it is one of those."
     plain = lambda s: ''.join(filter(str.isalnum, s.lower()))
@@ -478,27 +478,6 @@ def plot_operating_curves(
     return fig
 
 # %% ../nbs/14_comparison.ipynb #7125a48f
-def _mark(ax, predicted, mask, protocol):
-    "Found, missed and false targets of one image."
-    p, t = components(predicted), components(mask)
-    pairs = match_targets(t.centroids, p.centroids, protocol.radius, protocol.matching)
-    found, used = {int(a) for a, _ in pairs}, {int(b) for _, b in pairs}
-    for k, (y, x) in enumerate(t.centroids):
-        ax.plot(x, y, 'o', ms=11, mfc='none', mec='w' if k in found else 'orange', mew=.8, ls='none')
-        if k not in found: ax.plot(x, y, 'o', ms=15, mfc='none', mec='orange', mew=.8)
-    for k, (y, x) in enumerate(p.centroids):
-        if k not in used: ax.plot(x, y, 'x', ms=6, color='orange', mew=1.2)
-
-def _close_up(ax, picture, mask, half=16, **kw):
-    "The surroundings of the first target, enlarged, in the corner that is farthest from it."
-    c = components(mask).centroids
-    if not len(c): return
-    (y, x), (H, W) = c[0].round().astype(int), mask.shape
-    inset = ax.inset_axes([0 if x > W/2 else .6, 0 if y < H/2 else .6, .4, .4])
-    inset.imshow(np.pad(picture, half, constant_values=picture.min())[y:y+2*half, x:x+2*half], **kw)
-    inset.set(xticks=[], yticks=[])
-    for s in inset.spines.values(): s.set(visible=True, color='orange', lw=.8)
-
 def panel(
     result, # from `compare` or `merge_results`
     name=None, # of the set; None: the first
@@ -506,24 +485,14 @@ def panel(
     images=None, # names; None: all that were kept
 ):
     "Fig 5: image, truth and everybody's mask, with close-ups."
-    import matplotlib.pyplot as plt
-    table, protocol = result['sets'][name or next(iter(result['sets']))], get_protocol(result['protocol'])
+    from mim_istd.visualization import mask_panel   # which stands further down and knows of no training
+    table = result['sets'][name or next(iter(result['sets']))]
     images = list(table.get('panel', {})) if images is None else list(images)
     labels = [l for l, r in table['rows'].items() if set(images) <= set(r.get('panel', {}))] if labels is None else list(labels)
     if not images: raise ValueError('no masks were kept with this result: measure with panel=4, or names of images')
-    fig, axs = plt.subplots(len(images), 2 + len(labels), figsize=(1.25*(2 + len(labels)), 1.25*len(images)), squeeze=False)
-    for row, image in zip(axs, images):
-        shown, mask = _picture(table['panel'][image]['image']), _picture(table['panel'][image]['truth'])
-        if shown.ndim == 3: shown = shown[..., 0]      # WebP knows no grey
-        answers = [_picture(table['rows'][l]['panel'][image]) for l in labels]
-        for k, (ax, picture) in enumerate(zip(row, (shown, mask, *answers))):
-            ax.imshow(picture, cmap='gray', aspect='equal'); ax.set(xticks=[], yticks=[])
-            _close_up(ax, picture, mask, cmap='gray', vmin=0, vmax=1 if k else 255)
-            if k > 1: _mark(ax, picture, mask, protocol)
-        row[0].set_ylabel(image[:14], fontsize=6)
-    for ax, label in zip(axs[0], ('image', 'truth', *labels)): ax.set_title(label, fontsize=7)
-    return fig
-
+    shown, truth = ([_picture(table['panel'][image][kind]) for image in images] for kind in ('image', 'truth'))
+    shown = [s[..., 0] if s.ndim == 3 else s for s in shown]      # WebP knows no grey
+    return mask_panel(shown, truth, {l: [_picture(table['rows'][l]['panel'][image]) for image in images] for l in labels}, [image[:14] for image in images], protocol=result['protocol'])
 
 # %% ../nbs/14_comparison.ipynb #abc49590
 def main(arguments=None):
