@@ -62,6 +62,9 @@ class Reader:
         page.locator('.jp-Notebook .jp-Cell').first.click()
         page.get_by_role('menuitem', name='Run', exact=True).click()
         page.get_by_text('Run All Cells', exact=True).first.click()
+        # a kernel that still runs cells answers no slider; on a busy machine that is longer than a picture is waited for
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=busy]', timeout=PATIENCE)
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=5*PATIENCE)
 
     def scroll_to(self, heading):
         "The notebook keeps cells that are far away out of the page: bring the one below a heading there."
