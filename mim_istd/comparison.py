@@ -365,7 +365,7 @@ def _training_facts(weights):
     facts = {k: card['recipe'][k] for k in ('epochs', 'size', 'seed')} if isinstance(card.get('recipe'), dict) else {}
     try: facts['done'] = len(read_log(path.parent)['epoch'])
     except FileNotFoundError: pass
-    return dict(training=facts | {'set': data.get('set'), 'images': data.get('train'), 'best_epoch': card.get('epoch')}, package=weights == 'default')
+    return dict(training=facts | {'set': data.get('set'), 'images': data.get('train') or card.get('train_images'), 'best_epoch': card.get('epoch')}, package=weights == 'default')
 
 def _figures(row):
     f = row['figures']

@@ -4,24 +4,22 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'QUOTED', 'mim_block_flops', 'transformer_block_flops', 'TransformerBlock', 'OnTokens', 'count_costs',
-           'loglog_slope', 'PeakMemory', 'run_times', 'clock_name', 'peak_mib', 'measure_cell', 'measure_model',
-           'measure', 'cost_rows', 'load_result', 'machine_line', 'plot_curves', 'plot_bubbles', 'exponents', 'table2',
-           'main']
+           'loglog_slope', 'run_times', 'clock_name', 'measure_cell', 'measure_model', 'measure', 'cost_rows',
+           'load_result', 'machine_line', 'plot_curves', 'plot_bubbles', 'exponents', 'table2', 'main']
 
 # %% ../nbs/11_efficiency.ipynb #7fe6975c
-import argparse, contextlib, gc, json, math, os, time, weakref
+import argparse, contextlib, gc, json, math, os, time
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pathlib import Path
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from .benchmark import describe
 from .block import MiMBlock
 from .losses import SupervisedLoss, bce_loss
 from .network import count_operations, count_parameters, get_model, list_models
+from .tiles import peak_bytes
 
 # %% ../nbs/11_efficiency.ipynb #6bbe8fef
 def mim_block_flops(
@@ -87,33 +85,6 @@ def loglog_slope(
     "The exponent p of the power law y ∝ xᵖ that fits best in logarithms."
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
-# %% ../nbs/11_efficiency.ipynb #d2c5c43d
-class PeakMemory(TorchDispatchMode):
-    "Within it, the most bytes of tensors that live at once; those that are there before are given."
-    def __init__(self, *tensors):
-        super().__init__()
-        self.known, self.live, self.peak = set(), 0, 0
-        for t in tensors: self._add(t)
-
-    def _add(self, t):
-        storage = t.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self.known: return
-        self.known.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key, size):
-        self.known.discard(key)
-        self.live -= size
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor): self._add(t)
-        return out
-
 # %% ../nbs/11_efficiency.ipynb #326382d6
 def run_times(
     run, # called again and again
@@ -136,19 +107,6 @@ def clock_name(device):
     "The clock of `time` that `run_times` reads."
     return 'thread_time' if device == 'cpu' and torch.get_num_threads() == 1 else 'perf_counter'
 
-def peak_mib(
-    run, # called once
-    device, # 'cpu' or 'cuda'
-    tensors, # that are there before and count: weights, images
-) -> float: # MiB
-    "Peak memory of one call."
-    if device == 'cuda':
-        torch.cuda.synchronize(); torch.cuda.reset_peak_memory_stats()
-        run(); torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated()/2**20
-    with PeakMemory(*tensors) as memory: run()
-    return memory.peak/2**20
-
 # %% ../nbs/11_efficiency.ipynb #7f284cd2
 def measure_cell(
     net, # network, on the device
@@ -168,7 +126,9 @@ def measure_cell(
         times = 1e3*np.array(run_times(run, device, budget))
         low, mid, high = np.percentile(times, (25, 50, 75))
         result = dict(ms=float(mid), ms_quartiles=[float(low), float(high)], runs=len(times))
-        if memory: result['peak_mib'] = peak_mib(run, device, [images, *net.parameters(), *net.buffers()])
+        if memory:
+            net.zero_grad(set_to_none=True)   # gradients are the step's own
+            result['peak_mib'] = peak_bytes(run, device, [images, *net.parameters(), *net.buffers()])/2**20
         return result
     except (torch.cuda.OutOfMemoryError, MemoryError): return dict(error='out of memory')
     except RuntimeError as e: return dict(error='out of memory' if "can't allocate memory" in str(e) else str(e).splitlines()[0][:80])

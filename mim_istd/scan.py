@@ -7,6 +7,7 @@ __all__ = ['BACKENDS', 'BackendUnavailable', 'backend_available', 'selective_sca
 
 # %% ../nbs/01_selective_scan.ipynb #ee501c29
 import importlib
+from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -148,8 +149,8 @@ class _Packed:
     def __init__(self, u, step, A, B, C, chunks, steps):
         (b, g, p, L), n = u.shape, A.shape[1]
         self.shape, self.lanes = (b, chunks, g, n, p), p < 32 and b > p          # the longer axis goes inside
-        self.pack = lambda x: _pack(x, chunks, steps, self.lanes)
-        self.unpack = lambda x, out: _unpack(x, out, self.lanes)
+        self.pack = partial(_pack, chunks=chunks, steps=steps, lanes=self.lanes)   # a lambda would hold `self` and all its tensors in a cycle
+        self.unpack = partial(_unpack, lanes=self.lanes)
         self.step, self.u = self.pack(step).unsqueeze(-2), self.pack(u).unsqueeze(-2)   # (T, B, K, G, 1, P)
         self.B, self.C = self.pack(B).unsqueeze(-1), self.pack(C).unsqueeze(-1)        # (T, B, K, G, N, 1)
         self.x = self.u * self.step                                                   # what B writes
