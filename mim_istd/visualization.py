@@ -9,9 +9,10 @@ __all__ = ['MARKS', 'new_figure', 'small_png', 'save_figure', 'judge', 'mark_tar
            'scan_steps', 'delta_maps', 'relative_steps', 'padded_sides', 'draw_steps', 'channel_contrast',
            'state_decay', 'draw_decay', 'sentence_words', 'word_spread', 'draw_words']
 
-# %% ../nbs/16_visualization.ipynb #af5543c3
+# %% ../nbs/16_visualization.ipynb #81b4dcf1
 import io, re
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -121,7 +122,7 @@ def _close_up(ax, picture, truth, centre, half, corner, **kwargs):
     inset.set(xticks=[], yticks=[], xlim=(x - half - .5, x + half + .5), ylim=(y + half + .5, y - half - .5), facecolor='.5')
     for s in inset.spines.values(): s.set(visible=True, color='w', lw=1.5)
 
-# %% ../nbs/16_visualization.ipynb #c490110b
+# %% ../nbs/16_visualization.ipynb #fcc391e0
 def mask_panel(
     images, # list of (H, W), as the protocol has them
     masks, # list of (H, W) ground truth
@@ -132,6 +133,7 @@ def mask_panel(
     half=11, # of a close-up's side, px
 ) -> Figure: # a row an image: the image, the truth, everybody's mask
     "Fig 5: image, truth and everybody's mask, with close-ups; found, missed and false targets are marked."
+    if not len(images) == len(masks) > 0: raise ValueError(f'{len(images)} images and {len(masks)} masks; give one mask for each of at least one image')
     for label, maps in scores.items():
         if [s.shape for s in maps] != [m.shape for m in masks]: raise ValueError(f'the scores of {label!r} have shapes {[s.shape for s in maps]}; the masks have {[m.shape for m in masks]}')
     fig = new_figure(1.45*(2 + len(scores)), 1.45*sum(i.shape[0]/i.shape[1] for i in images) + .1*len(images) + .6)
@@ -222,7 +224,7 @@ def sentence_maps(
 def _want_mim(model):
     if not isinstance(model, MiM): raise TypeError(f'a {type(model).__name__} has no sentences and words; give a MiM')
 
-# %% ../nbs/16_visualization.ipynb #0cde0298
+# %% ../nbs/16_visualization.ipynb #c792f6c7
 def mosaic(
     maps, # (C, h, w)
     channels, # which; as many as fill a square
@@ -242,6 +244,8 @@ def draw_channels(
     seed=0, # of the choice; networks with as many channels show the same ones
 ) -> Figure: # a row a network, a column a stage
     "Fig 6a: a few channels of each stage, chosen at random, and the consistency of all."
+    few = {f'{label}, {stage}': len(m) for label, maps in networks.items() for stage, m in maps.items() if len(m) < each}
+    if few or not networks: raise ValueError(f'each={each}: {f"there are fewer channels in {few}" if few else "give at least one network"}')
     stages = list(next(iter(networks.values())))
     h, w = next(iter(networks.values()))[stages[0]].shape[1:]
     fig = new_figure(2.4*len(stages), (2.4*h/w + .3)*len(networks))
@@ -273,7 +277,7 @@ def channel_consistency(
     r = np.abs(unit @ unit.T)
     return float((r.sum() - np.trace(r))/(len(r)*(len(r) - 1)))
 
-# %% ../nbs/16_visualization.ipynb #69ce20d4
+# %% ../nbs/16_visualization.ipynb #5dbe7a64
 def embed_channels(
     networks, # dict: label -> (C, h, w), all of one h and w
     seed=0, # of t-SNE
@@ -295,7 +299,7 @@ def draw_embedding(
     "Fig 6b: channels as points, a marker for each network."
     fig = new_figure(4.2, 3.6)
     ax = fig.subplots()
-    for (label, p), marker, face in zip(placed.items(), 'o^sDv', ('k', 'none', '.6', 'none', 'none')):
+    for (label, p), marker, face in zip(placed.items(), cycle('o^sDv'), cycle(('k', 'none', '.6'))):
         ax.plot(*p.T, marker, ms=5, mfc=face, mec='k', mew=.8, label=label)
     ax.set(xticks=[], yticks=[], title='channels of one stage, t-SNE', aspect='equal')
     fig.legend(loc='outside lower center', ncols=len(placed))
