@@ -118,7 +118,8 @@ def _close_up(ax, picture, truth, centre, half, corner, **kwargs):
     y, x = np.round(centre).astype(int)
     inset = ax.inset_axes([*corner, .48, .48])
     inset.imshow(picture, **kwargs)
-    _outline(inset, truth)
+    top, left = max(0, y - half - 2), max(0, x - half - 2)   # only what is seen: the outline of a whole image would take gigabytes
+    _outline(inset, truth[top:y + half + 3, left:x + half + 3], corner=(top, left))
     inset.set(xticks=[], yticks=[], xlim=(x - half - .5, x + half + .5), ylim=(y + half + .5, y - half - .5), facecolor='.5')
     for s in inset.spines.values(): s.set(visible=True, color='w', lw=1.5)
 
