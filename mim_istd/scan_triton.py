@@ -199,7 +199,7 @@ def _delta(low, weight, bias, l, L, R: tl.constexpr, SOFTPLUS: tl.constexpr, RAG
 def _lanes(D: tl.constexpr, N: tl.constexpr):
     "Who am I: lane, first channel of the warp, my channel, does it exist, my states, their place in a (D, N) array."
     lane = tl.arange(0, 32)[None, :]
-    d0 = tl.program_id(0) * 8
+    d0 = tl.program_id(0) % ((D + 7) // 8) * 8
     d = d0 + lane % 8
     inside = d < D if D % 8 != 0 else tl.full([1, 32], True, tl.int1)
     d = tl.minimum(d, D - 1) if D % 8 != 0 else d
@@ -234,7 +234,7 @@ def scan_forward_kernel(X, DT, P, WDT, BIAS, A, SKIP, H0, Y, KEPT, END, TOTAL, S
                         SOFTPLUS: tl.constexpr, RAGGED: tl.constexpr, START: tl.constexpr, SAVE: tl.constexpr,
                         LAST: tl.constexpr, READ: tl.constexpr):
     lane, d0, d, inside, n, dn = _lanes(D, N)
-    bk, seg, segments = tl.program_id(1), tl.program_id(2), tl.num_programs(2)
+    bk, seg, segments = tl.program_id(0) // ((D + 7) // 8), tl.program_id(1), tl.num_programs(1)
     b, k = (bk // K).to(tl.int64), bk % K
     side, hop, back = _walk(k, H, W, L, DIRS)
     a2 = tl.load(A + k * D * N + dn) * 1.4426950408889634
@@ -252,7 +252,7 @@ def scan_forward_kernel(X, DT, P, WDT, BIAS, A, SKIP, H0, Y, KEPT, END, TOTAL, S
         tl.store(END + carry + dn, h, mask=inside[:, :, None])
     if not READ:
         tl.store(TOTAL + (bk * segments + seg) * D + d, _fold((total,), lane, 16, 8)[0], mask=inside)
-    tl.store(SEEN + ((seg * tl.num_programs(1) + bk) * tl.num_programs(0) + tl.program_id(0)) * 32 + lane, seen)
+    tl.store(SEEN + (seg * tl.num_programs(0) + tl.program_id(0)).to(tl.int64) * 32 + lane, seen)
 
 # %% ../nbs/02_triton_scan.ipynb #6b4f7084
 @triton.jit
@@ -392,7 +392,7 @@ def scan_backward_kernel(X, DT, P, WDT, BIAS, A, SKIP, DY, KEPT, G0, DX, DDT, DP
                          H, W, L, B, XS, PS, xk, yk, PER, CHUNKS, D: tl.constexpr, K: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
                          DIRS: tl.constexpr, T: tl.constexpr, SOFTPLUS: tl.constexpr, RAGGED: tl.constexpr, START: tl.constexpr):
     lane, d0, d, inside, n, dn = _lanes(D, N)
-    bk, seg, segments = tl.program_id(1), tl.program_id(2), tl.num_programs(2)
+    bk, seg, segments = tl.program_id(0) // ((D + 7) // 8), tl.program_id(1), tl.num_programs(1)
     b, k = (bk // K).to(tl.int64), bk % K
     side, hop, back = _walk(k, H, W, L, DIRS)
     a2 = tl.load(A + k * D * N + dn) * 1.4426950408889634
@@ -403,7 +403,7 @@ def scan_backward_kernel(X, DT, P, WDT, BIAS, A, SKIP, DY, KEPT, G0, DX, DDT, DP
     x, y, row = b * L * XS + k * xk, b * L * XS + k * yk, k * (PS // K)
     da, dw, dbias, dskip, seen = _backward_walk(
         gs, X + x, DT + y, P + b * L * PS + row, DY + x, KEPT + bk.to(tl.int64) * CHUNKS * D * N, DX + y, DDT + y,
-        DP + (tl.program_id(0).to(tl.int64) * B + b) * L * PS + row, a2, bias, skip, weight, lane, d0, d, inside, n, dn,
+        DP + ((d0 // 8).to(tl.int64) * B + b) * L * PS + row, a2, bias, skip, weight, lane, d0, d, inside, n, dn,
         seg * PER, tl.minimum(seg * PER + PER, CHUNKS) - 1, L, side, hop, back, XS, PS, D, R, N, T, SOFTPLUS, RAGGED)
     tl.store(DA + ((b * segments + seg) * K + k) * D * N + dn, da, mask=inside[:, :, None])
     mine = (((b * segments + seg) * 4 + lane // 8) * K + k) * D + d    # a lane has seen every fourth step
@@ -411,7 +411,7 @@ def scan_backward_kernel(X, DT, P, WDT, BIAS, A, SKIP, DY, KEPT, G0, DX, DDT, DP
     tl.store(DSKIP + mine, dskip, mask=inside)
     for r in tl.static_range(R // 4):
         tl.store(DW + mine[:, :, None] * R + 4 * r + tl.arange(0, 4)[None, None, :], dw[r], mask=inside[:, :, None])
-    tl.store(SEEN + ((seg * tl.num_programs(1) + bk) * tl.num_programs(0) + tl.program_id(0)) * 32 + lane, seen)
+    tl.store(SEEN + (seg * tl.num_programs(0) + tl.program_id(0)).to(tl.int64) * 32 + lane, seen)
 
 # %% ../nbs/02_triton_scan.ipynb #d9f90b0c
 @triton.jit
@@ -474,7 +474,7 @@ def scan_backward_ends_kernel(X, DT, P, WDT, BIAS, A, DY, END, TOTAL, SEEN, H, W
                               D: tl.constexpr, K: tl.constexpr, R: tl.constexpr, N: tl.constexpr, DIRS: tl.constexpr,
                               T: tl.constexpr, SOFTPLUS: tl.constexpr, RAGGED: tl.constexpr):
     lane, d0, d, inside, n, dn = _lanes(D, N)
-    bk, seg, segments = tl.program_id(1), tl.program_id(2), tl.num_programs(2)
+    bk, seg, segments = tl.program_id(0) // ((D + 7) // 8), tl.program_id(1), tl.num_programs(1)
     b, k = (bk // K).to(tl.int64), bk % K
     side, hop, back = _walk(k, H, W, L, DIRS)
     a2 = tl.load(A + k * D * N + dn) * 1.4426950408889634
@@ -503,7 +503,7 @@ def scan_backward_ends_kernel(X, DT, P, WDT, BIAS, A, DY, END, TOTAL, SEEN, H, W
     at = bk * segments + seg
     tl.store(END + at.to(tl.int64) * D * N + dn, g, mask=inside[:, :, None])
     tl.store(TOTAL + at * D + d, _fold((total,), lane, 16, 8)[0], mask=inside)
-    tl.store(SEEN + ((seg * tl.num_programs(1) + bk) * tl.num_programs(0) + tl.program_id(0)) * 32 + lane, seen + coming)
+    tl.store(SEEN + (seg * tl.num_programs(0) + tl.program_id(0)).to(tl.int64) * 32 + lane, seen + coming)
 
 # %% ../nbs/02_triton_scan.ipynb #456185d7
 @triton.jit(do_not_specialize=SHAPE_NUMBERS)
@@ -551,7 +551,7 @@ def _geometry(x, rows, K, hw, directions, shared, T):
     chunks = triton.cdiv(L, T)
     segments, per = _segments(triton.cdiv(D, 8) * B * K, chunks)
     numbers = H, W, L, B, xs, K * rows.shape[-1], xk, yk, per, chunks
-    return (triton.cdiv(D, 8), B * K, segments), numbers, dict(DIRS=sum(w << (2 * k) for k, w in enumerate(directions)), T=T, RAGGED=_ragged(L, H, T, directions))
+    return (triton.cdiv(D, 8) * B * K, segments), numbers, dict(DIRS=sum(w << (2 * k) for k, w in enumerate(directions)), T=T, RAGGED=_ragged(L, H, T, directions))
 
 # %% ../nbs/02_triton_scan.ipynb #7620606d
 def _launch_forward(x, dt, rows, weight, bias, A, skip, hw, directions, softplus=True, shared=True, save=False, last=False):
@@ -563,13 +563,13 @@ def _launch_forward(x, dt, rows, weight, bias, A, skip, hw, directions, softplus
     new = lambda *shape: torch.empty(shape, dtype=torch.float32, device=x.device)
     y = new(K, B, L, D) if shared else new(B, L, K, D)
     kept = new(B * K, triton.cdiv(L, KEEP), D, N) if save else None
-    end, seen, start = new(B * K, grid[2], D, N), new(*grid, 32), y
+    end, seen, start = new(B * K, grid[1], D, N), new(*grid, 32), y
     a = x, x if dt is None else dt, rows, bias if weight is None else weight, bias, A, skip
-    if grid[2] > 1:
-        total, start = new(B * K, grid[2], D), torch.empty_like(end)
+    if grid[1] > 1:
+        total, start = new(B * K, grid[1], D), torch.empty_like(end)
         scan_forward_kernel[grid](*a, y, y, y, end, total, seen, *numbers, START=False, SAVE=False, LAST=True, READ=False, **fixed)
-        scan_carry_kernel[(triton.cdiv(D * N, 128), B * K)](end, total, A, end, start, grid[2], D=D, K=K, N=N, BACKWARD=False, START=False, BLOCK=128)
-    scan_forward_kernel[grid](*a, start, y, kept if save else y, end, y, seen, *numbers, START=grid[2] > 1, SAVE=save, LAST=last, READ=True, **fixed)
+        scan_carry_kernel[(triton.cdiv(D * N, 128), B * K)](end, total, A, end, start, grid[1], D=D, K=K, N=N, BACKWARD=False, START=False, BLOCK=128)
+    scan_forward_kernel[grid](*a, start, y, kept if save else y, end, y, seen, *numbers, START=grid[1] > 1, SAVE=save, LAST=last, READ=True, **fixed)
     return y, kept, end[:, -1].reshape(B, K, D, N) if last else None
 
 # %% ../nbs/02_triton_scan.ipynb #c16bc0da
@@ -580,14 +580,14 @@ def _launch_backward(x, dt, rows, weight, bias, A, skip, dy, kept, hw, direction
     fixed |= dict(D=D, K=K, N=N, R=R, SOFTPLUS=softplus, num_warps=1)
     new = lambda *shape: torch.empty(shape, dtype=torch.float32, device=x.device)
     dx = new(K, B, L, D) if shared else new(B, L, K, D)
-    ddt, drows, dA = torch.empty_like(dx) if R == 0 else None, new(grid[0], *rows.shape), new(B * grid[2], K, D, N)
-    dbias, dskip, dweight = new(B * grid[2] * 4, K, D), new(B * grid[2] * 4, K, D), new(B * grid[2] * 4, K, D, R)
+    ddt, drows, dA = torch.empty_like(dx) if R == 0 else None, new(triton.cdiv(D, 8), *rows.shape), new(B * grid[1], K, D, N)
+    dbias, dskip, dweight = new(B * grid[1] * 4, K, D), new(B * grid[1] * 4, K, D), new(B * grid[1] * 4, K, D, R)
     a = x, x if dt is None else dt, rows, bias if weight is None else weight, bias, A
     start = dlast
-    if grid[2] > 1:
-        end, total, start = new(B * K, grid[2], D, N), new(B * K, grid[2], D), new(B * K, grid[2], D, N)
+    if grid[1] > 1:
+        end, total, start = new(B * K, grid[1], D, N), new(B * K, grid[1], D), new(B * K, grid[1], D, N)
         scan_backward_ends_kernel[grid](*a, dy, end, total, new(*grid, 32), *numbers, **fixed, maxnreg=128)
-        scan_carry_kernel[(triton.cdiv(D * N, 128), B * K)](end, total, A, end if dlast is None else dlast, start, grid[2], D=D, K=K, N=N,
+        scan_carry_kernel[(triton.cdiv(D * N, 128), B * K)](end, total, A, end if dlast is None else dlast, start, grid[1], D=D, K=K, N=N,
                                                             BACKWARD=True, START=dlast is not None, BLOCK=128)
     scan_backward_kernel[grid](*a, skip, dy, kept, dx if start is None else start, dx, dx if R else ddt, drows, dA, dweight, dbias, dskip,
                                new(*grid, 32), *numbers, START=start is not None, **fixed)
