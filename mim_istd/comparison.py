@@ -399,7 +399,7 @@ def saved_results(
 def _budget_note(row):
     "Why a row is not of the common budget; None: it is."
     t = row.get('training', {})
-    if row.get('package'): return f"its own, larger budget: {t.get('epochs')} epochs on {t.get('images')} images of {t.get('size')} px"
+    if row.get('package'): return f"its own budget: {t.get('epochs')} epochs on {t.get('images')} images of {t.get('size')} px"
     if t.get('done') is not None and t['done'] < t['epochs']: return f"stopped after {t['done']} of {t['epochs']} epochs"
 
 def table_rows(
