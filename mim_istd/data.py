@@ -478,7 +478,7 @@ class IRSTDataset(Dataset):
         self.transform, self.target, self.seed = transform, target, seed
         # shared memory, so that set_epoch also reaches workers that are already running
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._cache = {}
+        self._cache, self.kept = {}, None
         self._check_names()
         if cache: self._cache = {i: self.read(i) for i in range(len(self))}
 
@@ -516,10 +516,14 @@ def read(
 @patch
 def __getitem__(self:IRSTDataset, index):
     index = range(len(self))[index]
+    keeps = self.kept is not None and self.kept_of is self.transform
+    if keeps and index in self.kept: return self.kept[index]
     image, mask = self.read(index)
     if self.transform is not None:
         image, mask = self.transform(image, mask, np.random.default_rng([self.seed, int(self._epoch), index]))
-    return tuple(torch.from_numpy(np.array(a, np.float32, order='C')[None]) for a in (image, mask))
+    item = tuple(torch.from_numpy(np.array(a, np.float32, order='C')[None]) for a in (image, mask))
+    if keeps: self.kept[index] = item
+    return item
 
 @patch
 def set_epoch(self:IRSTDataset,
@@ -846,6 +850,8 @@ class Compose:
         for t in self.transforms: image, mask = t(image, mask, rng)
         return image, mask
     def __repr__(self): return f'Compose({self.transforms})'
+    @property
+    def random(self): return any(getattr(t, 'random', True) for t in self.transforms)
 
 # %% ../nbs/06_data.ipynb #e3cfaaae
 def _resize(a, size, kind):
@@ -857,6 +863,7 @@ def _resize(a, size, kind):
 class Resize:
     "The paper's preparation: the image bilinear, the mask by nearest neighbour."
     size:int|tuple = 512 # side of a square, or (H, W)
+    random = False # draws nothing, so its result may be kept
     def __call__(self, image, mask, rng=None):
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
         return _resize(image, size, Image.Resampling.BILINEAR), _resize(mask, size, Image.Resampling.NEAREST)
@@ -1049,3 +1056,11 @@ def training_transforms(
     "All of the above in an order that makes sense: geometry, then targets, then brightness."
     paste = [CopyPaste(targets)] if targets else []
     return Compose([Scale(), RandomCrop(size), *paste, Flip(), Rotate90(), Gamma(), Gain(), Gradient(), Blur(), Noise()])
+
+# %% ../nbs/06_data.ipynb #f9383693
+@patch
+def keep_items(self:IRSTDataset) -> bool: # whether they are kept
+    "Keeps finished items in memory (8 bytes a pixel), if the transform draws nothing by chance."
+    fixed = not getattr(self.transform, 'random', self.transform is not None)
+    self.kept, self.kept_of = ({}, self.transform) if fixed else (None, None)
+    return fixed

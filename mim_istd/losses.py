@@ -28,6 +28,7 @@ def _prepare(logits, target):
     if target.device != logits.device: raise ValueError(f"target is on {target.device} and logits on {logits.device}")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     target = target.to(dtype)
+    if target.is_cuda and torch.cuda.is_current_stream_capturing(): return logits.to(dtype), target   # nothing can be read while a graph is recorded
     low, high = (v.item() for v in torch.aminmax(target))   # waits for a GPU once a step, as logging the loss does
     if not (low >= 0 and high <= 1):               # written so that NaN fails too
         raise ValueError(f"target ranges from {low:g} to {high:g}, expected 0…1; a 0…255 mask becomes `mask > 127`")

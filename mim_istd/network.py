@@ -40,6 +40,10 @@ class MiMConfig:
     inner_mixer: str = 'ssm'            # Inner mixer: the same choice
     head_stride: int = 4                # Input pixels along a side of one computed logit
     head_dim: int | None = None         # Width of a head below stride 4; None: half of `sentence_dim`, at least 8
+    head_blocks: int = 0                # ResNet blocks after each doubling in a head below stride 4
+    head_words: bool = False            # The head also sees the words of stage 1
+    image_dim: int = 0                  # Channels made of the image for a head at stride 1; 0: the image as it is
+    side_outputs: bool = False          # In training, logits of the decoder and of each doubling too, for deep supervision
     decoder: str = 'resnet'             # Two ResNet blocks a stage
     dropout: float = 0.1                # Before the last 1 × 1 convolution
     prior: float | None = None          # Target probability that the untrained head says everywhere; None: no bias is set
@@ -51,7 +55,7 @@ class MiMConfig:
 _MIXERS = ('ssm', 'skip', 'conv', 'zero')
 _CHOICES = dict(word_stride=(1, 2, 4), sentence_stride=(4, 8, 16), inner=('all', 'first', 'none'), ffn=(None, 'conv'),
                 initial_sentences=('zero', 'stem'), mixer=_MIXERS, inner_mixer=_MIXERS, head_stride=(8, 4, 2, 1), decoder=('resnet',),
-                discretization=('taylor', 'zoh'), direct=(True, False))
+                discretization=('taylor', 'zoh'), direct=(True, False), head_words=(False, True), side_outputs=(False, True))
 
 def _check_config(self):
     "Refuse a configuration that cannot work"
@@ -63,6 +67,9 @@ def _check_config(self):
     if self.dt_rank != 'auto' and (not isinstance(self.dt_rank, int) or self.dt_rank < 0): raise ValueError(f"dt_rank={self.dt_rank!r} is no rank; use 'auto', or a whole number from 0")
     if not self.direct and 'skip' in (self.mixer, self.inner_mixer): raise ValueError("direct=False takes out all that the mixer 'skip' leaves of a scan; use the mixer 'zero'")
     if self.prior is not None and not 0 < self.prior < 1: raise ValueError(f"prior={self.prior!r} is no probability; use one between 0 and 1, or None")
+    if self.image_dim and self.head_stride > 1: raise ValueError(f"image_dim={self.image_dim} is for head_stride=1; a head at stride {self.head_stride} does not come near the image")
+    if self.head_words and not self.head_stride <= self.word_stride < self.sentence_stride//2:
+        raise ValueError(f"head_words=True, but the head does not pass the words' stride {self.word_stride}; lower head_stride={self.head_stride} or word_stride")
     if self.inner == 'none' and self.initial_sentences == 'zero':
         raise ValueError("inner='none' with initial_sentences='zero' lets nothing of the image into the encoder; use initial_sentences='stem'")
 
@@ -181,42 +188,64 @@ class DecoderStage(nn.Module):
 
 # %% ../nbs/05_network.ipynb #96fe7098
 class Refine(nn.Module):
-    "Double the resolution, join what else is known there, convolve twice."
-    def __init__(self, dim, skip, out):
+    "Double the resolution, join what else is known there, convolve twice, pass `blocks` ResNet blocks."
+    def __init__(self, dim, skip, out, blocks=0):
         super().__init__()
-        self.body = nn.Sequential(*conv_bn_relu(dim+skip, out, bias=False), *conv_bn_relu(out, out, bias=False))
+        self.body = nn.Sequential(*conv_bn_relu(dim+skip, out, bias=False), *conv_bn_relu(out, out, bias=False), *(ResBlock(out) for _ in range(blocks)))
 
     def forward(self, x, *skips):
         x = F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
         return self.body(torch.cat([x, *skips], 1))
 
 # %% ../nbs/05_network.ipynb #43f7bb07
+def _skip_dims(config):
+    "Channels that the head finds at each stride, beside its own"
+    first = min(2, config.word_stride)
+    dims = {first: 2*config.word_dim}
+    dims[1] = dims.get(1, 0) + (config.image_dim or config.in_channels)
+    if config.head_words: dims[config.word_stride] = dims.get(config.word_stride, 0) + config.word_dim
+    return dims
+
 class Head(nn.Module):
     "Decoder features to logits at the image's size; refined down to `head_stride` first."
     def __init__(self, config: MiMConfig):
         super().__init__()
-        D, self.stride, self.refine = config.sentence_dim, config.sentence_stride//2, nn.ModuleList()
-        self.skip_dims, stride = {min(2, config.word_stride): 2*config.word_dim, 1: config.in_channels}, self.stride
-        if config.word_stride == 1: self.skip_dims[1] += 2*config.word_dim
-        out, dim = config.head_dim or max(8, D//2), D
+        D, self.stride, self.refine, skips = config.sentence_dim, config.sentence_stride//2, nn.ModuleList(), _skip_dims(config)
+        out, dim, stride = config.head_dim or max(8, D//2), D, self.stride
         while stride > config.head_stride:
             stride //= 2
-            self.refine.append(Refine(dim, self.skip_dims.get(stride, 0), out))
+            self.refine.append(Refine(dim, skips.get(stride, 0), out, config.head_blocks))
             dim = out
         final = [] if self.refine else conv_bn_relu(D, D//4, bias=False)
         self.block = nn.Sequential(*final, nn.Dropout(config.dropout), nn.Conv2d(D//4 if final else dim, 1, 1))
+        self._add_extras(config, D, out)
         # targets are rare: a head that begins at 1/2 everywhere spends its first steps on saying no
-        if config.prior is not None: nn.init.constant_(self.block[-1].bias, math.log(config.prior/(1-config.prior)))
+        if config.prior is not None:
+            for layer in (self.block[-1], *self.sides): nn.init.constant_(layer.bias, math.log(config.prior/(1-config.prior)))
 
 # %% ../nbs/05_network.ipynb #592adae9
 @patch
-def forward(self: Head, x, shared, image):
-    known, stride = [(image.shape[2]//shared.shape[2], shared), (1, image)], self.stride
+def _add_extras(self: Head, config, D, out):
+    "Features of the image, and side outputs: one of the decoder, one of each doubling but the last"
+    d, dims = config.image_dim, ([D] + [out]*(len(self.refine) - 1)) if config.side_outputs and self.refine else []
+    self.image = nn.Sequential(*conv_bn_relu(config.in_channels, d, bias=False), ResBlock(d)) if d else nn.Identity()
+    self.sides = nn.ModuleList(nn.Conv2d(n, 1, 1) for n in dims)
+
+@patch
+def forward(self: Head, x, shared, image, words=None):
+    "Logits at the image's size; in training with side outputs a list, these logits first."
+    known, stride, size = [(image.shape[2]//t.shape[2], t) for t in (shared, words) if t is not None], self.stride, image.shape[2:]
+    known.append((1, self.image(image)))
+    features = []
     for refine in self.refine:
+        features.append(x)
         stride //= 2
         x = refine(x, *[t for s, t in known if s == stride])
-    x = self.block(x)
-    return x if x.shape[2:] == image.shape[2:] else F.interpolate(x, image.shape[2:], mode='bilinear', align_corners=False)
+    logits = _enlarge(self.block(x), size)
+    if not (self.training and self.sides): return logits
+    return [logits, *(_enlarge(side(f), size) for side, f in zip(self.sides, features))]
+
+def _enlarge(x, size): return x if x.shape[2:] == size else F.interpolate(x, size, mode='bilinear', align_corners=False)
 
 # %% ../nbs/05_network.ipynb #4c82f381
 class MiM(nn.Module):
@@ -261,16 +290,17 @@ def _channels_last(x):
 # %% ../nbs/05_network.ipynb #ff704feb
 @patch
 def _encode(self: MiM, x):
-    "Prepared image -> shared stem features, list of up-sampled stage outputs"
+    "Prepared image -> shared stem features, list of up-sampled stage outputs, map of the words of stage 1 for a head that wants it"
     shared, words, sentences, hw = self.stem(x)
-    outputs = []
+    outputs, word_map = [], None
     for i, stage in enumerate(self.stages):
         if i:
             if self.word_merges: words = self.word_merges[i-1](words, hw)
             sentences, hw = self.sentence_merges[i-1](sentences, hw), (hw[0]//2, hw[1]//2)
         words, sentences = stage(words, sentences, hw)
+        if i == 0 and self.config.head_words: word_map = words_to_image(words, hw)
         outputs.append(self.ups[i](sentences.transpose(1, 2).unflatten(2, hw)))
-    return shared, outputs
+    return shared, outputs, word_map
 
 @patch
 def encode(self: MiM, x): # (B, 1 or in_channels, H, W)
@@ -281,10 +311,11 @@ def encode(self: MiM, x): # (B, 1 or in_channels, H, W)
 def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
     H, W = x.shape[-2:]
     x = self._prepare(x)
-    shared, encoded = self._encode(x)
+    shared, encoded, words = self._encode(x)
     y = encoded[-1]
     for stage, e in zip(self.decoder, encoded[-2::-1]): y = stage(y, e)
-    return self.head(y, shared, x)[..., :H, :W]
+    y = self.head(y, shared, x, words)
+    return y[..., :H, :W] if torch.is_tensor(y) else [t[..., :H, :W] for t in y]
 
 # %% ../nbs/05_network.ipynb #f582a1bb
 _MODELS, _MORE = {}, ('mim_istd.baselines.deep',) # builders by name; modules that register further ones

@@ -6,8 +6,8 @@
 __all__ = ['AUGMENTATIONS', 'RECIPES', 'LOG_COLUMNS', 'Recipe', 'SumLoss', 'get_recipe', 'parameter_groups', 'make_optimizer',
            'learning_rate', 'set_seeds', 'epoch_order', 'OrderedLoader', 'make_transform', 'ResizeImage',
            'input_transform', 'make_datasets', 'EpochSeeds', 'FitLogits', 'NonFiniteLoss', 'CheckLoss', 'EMA',
-           'load_state', 'read_log', 'RunFolder', 'ValidateEvery', 'RunLearner', 'make_model', 'make_loaders',
-           'make_learner', 'describe_run', 'train', 'predict', 'evaluate']
+           'load_state', 'read_log', 'RunFolder', 'ValidateEvery', 'CapturedStep', 'RunLearner', 'make_model',
+           'make_loaders', 'make_learner', 'describe_run', 'train', 'predict', 'evaluate']
 
 # %% ../nbs/09_training.ipynb #6a32ddda
 import copy, hashlib, io, json, math, os, random, sys, tempfile, time, warnings
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.basics import (Callback, CancelEpochException, CancelFitException, CancelValidException, DataLoader, DataLoaders, Learner,
+from fastai.basics import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CancelValidException, DataLoader, DataLoaders, Learner,
                            OptimWrapper, distrib_barrier, noop, num_distrib, rank_distrib, to_detach)
 from fastai.basics import get_model as unwrap
 from fastai.callback.all import GradientClip, MixedPrecision, ParamScheduler
@@ -53,7 +53,8 @@ class Recipe:
     target_probability:float=0.5 # chance that a crop is made to hold a target
     augment:dict=field(default_factory=dict) # names of `AUGMENTATIONS` -> their keyword arguments
     grad_clip:float|None=None # longest gradient, L2 norm over all parameters; None: as it is
-    precision:str='fp32' # 'fp32', or on CUDA 'bf16' or 'fp16' (with loss scaling)
+    precision:str='fp32' # 'fp32', or on CUDA 'tf32', 'bf16' or 'fp16' (with loss scaling)
+    step:str='eager' # on CUDA: kernel by kernel ('eager'), recorded once and replayed ('graph'), or fused before that ('compiled')
     ema:float|None=None # decay of the moving average of the weights that is validated and kept; None: no average
     valid_fraction:float=0.1 # share of the training images kept for validation; 0: none
     valid_seed:int=0 # which share
@@ -67,7 +68,7 @@ class Recipe:
 
 # %% ../nbs/09_training.ipynb #6b68209f
 _CHOICES = dict(optimizer=('adagrad', 'adamw', 'sgd'), decay=('all', 'matrices'), schedule=('constant', 'cosine', 'one_cycle'),
-                images=('resize', 'crop'), precision=('fp32', 'bf16', 'fp16'), monitor=('IoU', 'nIoU', 'Pd'))
+                images=('resize', 'crop'), precision=('fp32', 'tf32', 'bf16', 'fp16'), step=('eager', 'graph', 'compiled'), monitor=('IoU', 'nIoU', 'Pd'))
 
 # what a number must be, in words and as a test
 _RANGES = {'at least 1': (('epochs', 'batch_size', 'validate_every'), lambda v: v >= 1),
@@ -87,6 +88,8 @@ def _check_recipe(self):
             if not ok(getattr(self, k)): raise ValueError(f'{k}={getattr(self, k)!r}: it should be {what}')
     if unknown := set(self.augment) - set(AUGMENTATIONS):
         raise ValueError(f'No augmentation {sorted(unknown)[0]!r}: choose among {", ".join(AUGMENTATIONS)}')
+    if self.precision == 'fp16' and self.step != 'eager':
+        raise ValueError(f"step={self.step!r} repeats one scale of the loss, which precision='fp16' has to change: take bf16, or step='eager'")
     get_protocol(self.evaluation)
     _loss_terms(self.loss)
 
@@ -293,17 +296,26 @@ class NonFiniteLoss(RuntimeError):
         super().__init__(value, epoch, step)
         self.value, self.epoch, self.step = value, epoch, step
     def __str__(self):
-        return (f'The loss is {self.value} in epoch {self.epoch}, step {self.step}. The checkpoints of the epochs before are intact. '
+        step = '' if self.step is None else f', step {self.step}'
+        return (f'The loss is {self.value} in epoch {self.epoch}{step}. The checkpoints of the epochs before are intact. '
                 'Lower lr, set grad_clip, or take precision bf16 or fp32 instead of fp16.')
 
 class CheckLoss(Callback):
     "Stops at a loss that is no number."
     run_valid = False
+    def before_epoch(self): self.total = 0.
+
     def after_loss(self):
-        value = self.learn.loss_grad.item()
+        if self.learn.captured and not hasattr(self.learn, 'lr_finder'): self.total = self.total + self.learn.loss
+        else: self.check(self.learn.loss_grad.item(), self.learn.iter)
+
+    def after_train(self): # recorded steps are not waited for one by one
+        if self.learn.captured: self.check(float(self.total), None)
+
+    def check(self, value, step):
         if math.isfinite(value): return
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException() # which looks for the rate at which this happens
-        raise NonFiniteLoss(value, self.learn.epoch, self.learn.iter)
+        raise NonFiniteLoss(value, self.learn.epoch, step)
 
 # %% ../nbs/09_training.ipynb #e7d9250e
 class EMA(Callback):
@@ -316,10 +328,14 @@ class EMA(Callback):
     def before_fit(self):
         if self.average is None: self.average = {k: v.clone() for k, v in self._live().items()}
 
+    def before_train(self): # gathering hundreds of tensors takes longer than averaging them
+        live = self._live()
+        self.pairs = list(self.average.values()), [live[k] for k in self.average]
+
     def after_batch(self):
         self.count += 1
-        d, live = min(self.decay, (1 + self.count) / (10 + self.count)), self._live()
-        torch._foreach_lerp_(list(self.average.values()), [live[k] for k in self.average], 1 - d)
+        d = min(self.decay, (1 + self.count) / (10 + self.count))
+        torch._foreach_lerp_(*self.pairs, 1 - d)
 
     def swap(self):
         for k, v in self._live().items():
@@ -487,14 +503,90 @@ def out_of_time(self:RunFolder):
         torch.distributed.broadcast(late, 0)
     return bool(late)
 
+# %% ../nbs/09_training.ipynb #cb2bde76
+@contextmanager
+def _put_back(model):
+    "Buffers, random numbers and gradients of a network are afterwards what they were."
+    kept, dice = {k: v.clone() for k, v in model.named_buffers()}, torch.cuda.get_rng_state()
+    try: yield
+    finally:
+        for k, v in model.named_buffers(): v.copy_(kept[k])
+        torch.cuda.set_rng_state(dice)
+        model.zero_grad(set_to_none=True)
+
+# %% ../nbs/09_training.ipynb #996f4245
+class CapturedStep:
+    "Forward pass, loss and backward pass as one CUDA graph: a batch to outputs and loss, the gradients in `.grad`."
+    def __init__(self,
+        model, # network in training mode
+        loss_func, # (outputs, masks) -> scalar
+        images, # (B, 1, H, W) first batch; all others have its shape
+        masks, # (B, 1, H, W)
+        amp=None, # dtype of `torch.autocast`; None: no autocast
+        compiled=False, # `torch.compile` the network before
+        benchmark=False, # let cuDNN try its kernels
+    ):
+        self.batch, self.loss_func, self.amp = (images.clone(), masks.clone()), loss_func, amp
+        self.model = torch.compile(model, dynamic=False) if compiled else model
+        cudnn = torch.backends.cudnn
+        with _put_back(model), cudnn.flags(cudnn.enabled, benchmark, None, cudnn.deterministic, cudnn.allow_tf32): self._warm_up()
+        with _put_back(model): self._record()
+        self.parameters = [(p, g) for p, g in zip(model.parameters(), self.grads) if g is not None]
+
+    def step(self):
+        with torch.autocast('cuda', self.amp, enabled=self.amp is not None, cache_enabled=False): # no copies of weights from one replay to the next
+            outputs = self.model(self.batch[0])
+            loss = self.loss_func(outputs, self.batch[1])
+        loss.backward()
+        return outputs, loss
+
+# %% ../nbs/09_training.ipynb #9a400342
+@patch
+def _warm_up(self:CapturedStep, steps=3):
+    "Some steps beside the current stream, as PyTorch asks for before a recording."
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(steps):
+            self.step()
+            self.model.zero_grad(set_to_none=True)
+    torch.cuda.current_stream().wait_stream(side)
+
+@patch
+def _record(self:CapturedStep):
+    self.graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(self.graph): outputs, loss = self.step()
+    self.outputs, self.loss = first_output(outputs).detach(), loss.detach()
+    self.grads = [p.grad for p in self.model.parameters()]
+
+@patch
+def __call__(self:CapturedStep, images, masks):
+    "Outputs that count (B, 1, H, W) and loss of a batch, at places that the next call overwrites."
+    for place, new in zip(self.batch, (images, masks)): place.copy_(new, non_blocking=True)
+    self.graph.replay()
+    for p, g in self.parameters: p.grad = g
+    return self.outputs, self.loss
+
 # %% ../nbs/09_training.ipynb #eda1c4ea
 class RunLearner(Learner):
-    "A fastai `Learner` whose first epoch need not be 0."
-    start = 0
+    "A fastai `Learner` whose first epoch need not be 0, and whose steps may be recorded."
+    start, capture, captured = 0, None, None # first epoch; what records a step; the recorded step
     def _do_fit(self):
         for epoch in range(self.start, self.n_epoch):
             self.epoch = epoch
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+
+    def _do_one_batch(self):
+        if not (self.training and self.capture): return super()._do_one_batch()
+        if not self.captured: self.captured = self.capture(self.model, self.loss_func, *self.xb, *self.yb)
+        self.pred, self.loss_grad = self.captured(*self.xb, *self.yb)
+        self.loss = self.loss_grad.clone()
+        self('after_pred')
+        self('after_loss')
+        self._do_grad_opt()
+
+    def _backward(self):
+        if not (self.training and self.capture): super()._backward() # else the recorded step has done it
 
 def make_model(
     model, # name for `get_model`, `MiMConfig`, or a network
@@ -534,6 +626,7 @@ def make_loaders(
 ): # fastai `DataLoaders` and the `OrderedLoader` in it
     "Loaders of both parts; validation images come one by one, as large as they are."
     cuda = device.type == 'cuda'
+    if workers is None and getattr(train, 'kept', None) is not None: workers = 0 # from the second epoch on there is nothing to prepare
     if workers is None: workers = min(8, (os.cpu_count() or 1) // max(1, num_distrib())) if cuda else 0
     common = dict(num_workers=workers, pin_memory=cuda, device=device)
     ordered = OrderedLoader(train, recipe.batch_size, recipe.seed, rank_distrib(), max(1, num_distrib()), **common)
@@ -556,22 +649,39 @@ def make_learner(
     recipe, device = get_recipe(recipe), _device(device)
     net, loss = make_model(model, recipe.seed), SumLoss(recipe.loss, recipe.loss_options)
     train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, lists, split)
+    if device.type == 'cuda' and isinstance(train, IRSTDataset): train.keep_items() # beside a GPU, resizing anew every epoch would be what is waited for
     dls, ordered = make_loaders(train, valid, recipe, device, workers)
     learn = RunLearner(dls, net, SupervisedLoss(loss, getattr(net, 'supervision', ())),
                        opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))), lr=recipe.lr,
                        metrics=learner_metrics(recipe.evaluation), path=Path(tempfile.gettempdir())/'mim-istd-learner',
                        cbs=[EpochSeeds(ordered, recipe.seed), ValidateEvery(recipe), FitLogits(), CheckLoss(), *_optional(recipe, device), *cbs])
-    learn.recipe = recipe
+    learn.recipe, learn.capture = recipe, _capture(recipe, device)
+    if learn.capture: learn.recorder.smooth_loss = _LossOnDevice()
     return learn
 
 def _optional(recipe, device):
     "The callbacks that a recipe may do without."
     cbs = [GradientClip(recipe.grad_clip)] if recipe.grad_clip else []
     if recipe.ema is not None: cbs.append(EMA(recipe.ema))
-    if recipe.precision != 'fp32':
-        if device.type == 'cuda': cbs.append(MixedPrecision(recipe.precision))
-        else: warnings.warn(f'precision={recipe.precision} is for CUDA; on the {device.type} this run is in fp32')
+    if recipe.precision != 'fp32' and device.type != 'cuda':
+        warnings.warn(f'precision={recipe.precision} is for CUDA; on the {device.type} this run is in fp32')
+    elif recipe.precision in ('bf16', 'fp16'): cbs.append(MixedPrecision(recipe.precision))
     return cbs
+
+def _capture(recipe, device):
+    "What records a step of this recipe, or None."
+    if recipe.step == 'eager': return None
+    if device.type != 'cuda' or num_distrib() > 1:
+        warnings.warn(f"step='{recipe.step}' is for one process with CUDA; this run takes its steps kernel by kernel")
+        return None
+    amp = torch.bfloat16 if recipe.precision == 'bf16' else None
+    return partial(CapturedStep, amp=amp, compiled=recipe.step == 'compiled', benchmark=not recipe.deterministic)
+
+class _LossOnDevice(AvgSmoothLoss):
+    "fastai's smoothed loss, which does not wait for the GPU."
+    def accumulate(self, learn):
+        self.count += 1
+        self.val = torch.lerp(learn.loss.detach(), self.val.to(learn.loss.device), self.beta)
 
 # %% ../nbs/09_training.ipynb #efcb5e11
 def describe_run(
@@ -635,6 +745,9 @@ def _environment(learn, recipe, progress):
     cuda = learn.dls.device.type == 'cuda'
     with ExitStack() as stack:
         if recipe.deterministic and cuda: stack.enter_context(_repeatable())
+        if recipe.precision == 'tf32' and cuda:
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision('high')
         if not progress or not (IN_NOTEBOOK or sys.stdout.isatty()):
             stack.enter_context(learn.no_bar())
             learn.logger = _plain_logger(learn) if progress and not rank_distrib() else noop
