@@ -87,6 +87,9 @@ def _(m: nn.Sequential, g, x): return functools.reduce(lambda x, layer: lower(la
 def _(m: nn.Dropout, g, x): return x
 
 @lower.register
+def _(m: nn.Identity, g, x): return x
+
+@lower.register
 def _(m: nn.ReLU, g, x): return g('Relu', x)
 
 @lower.register
@@ -287,11 +290,11 @@ def _enlarge(g, x, factor): return g('Resize', x, '', [1., 1., factor, factor], 
 def _(m: Refine, g, x, *skips): return lower(m.body, g, g('Concat', _enlarge(g, x, 2.), *skips, axis=1))
 
 @lower.register
-def _(m: Head, g, x, known): # known: stride -> what else there is at that resolution
-    stride = m.stride
+def _(m: Head, g, x, known, image): # known: (stride, what else there is at that resolution), in order
+    stride, known = m.stride, [*known, (1, lower(m.image, g, image))]
     for refine in m.refine:
         stride //= 2
-        x = lower(refine, g, x, *known.get(stride, ()))
+        x = lower(refine, g, x, *[t for s, t in known if s == stride])
     x = lower(m.block, g, x)
     return x if stride == 1 else _enlarge(g, x, float(stride))
 
@@ -307,10 +310,11 @@ def _(m: MiM, g, image): # (B, 1, H, W), sides multiples of `m.multiple`
             if m.word_merges: words = lower(m.word_merges[i-1], g, words, hw)
             sentences, hw = lower(m.sentence_merges[i-1], g, sentences, hw), tuple(g('Div', s, [2]) for s in hw)
         for block in stage: words, sentences = lower(block, g, words, sentences, hw)
+        if i == 0 and c.head_words: word_map = _to_image(g, words, c.word_dim, c.sentence_stride//c.word_stride, hw)
         outputs.append(lower(m.ups[i], g, g.reshape(g.transpose(sentences, 0, 2, 1), 0, c.sentence_dim*2**i, *hw)))
-    y, stride = outputs[-1], min(2, c.word_stride)
+    y, known = outputs[-1], [(min(2, c.word_stride), shared)]
     for stage, e in zip(m.decoder, outputs[-2::-1]): y = lower(stage, g, y, e)
-    return lower(m.head, g, y, {1: (shared, image), **({stride: (shared,), 1: (image,)} if stride > 1 else {})})
+    return lower(m.head, g, y, known + ([(c.word_stride, word_map)] if c.head_words else []), image)
 
 # %% ../nbs/17_export.ipynb #3d868543
 def _standardized(g, image):

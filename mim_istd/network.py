@@ -79,7 +79,9 @@ PRESETS = dict(
     arxiv=MiMConfig(in_channels=3, inner='first', initial_sentences='stem'),
     tgrs=MiMConfig(in_channels=3, depths=(2, 2, 2, 2), sentence_dim=32, inner='first', ffn='conv', initial_sentences='stem'),
     laptop=MiMConfig(depths=(1, 1, 2), d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05),
-    wide=MiMConfig(depths=(1, 1, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05))
+    wide=MiMConfig(depths=(1, 1, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05),
+    sharp=MiMConfig(depths=(2, 2, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1, head_dim=32, head_blocks=1,
+                    head_words=True, image_dim=16, side_outputs=True, prior=0.05))
 
 # %% ../nbs/05_network.ipynb #d58b106e
 def conv_bn_relu(i, o, stride=1, bias=True):
@@ -231,6 +233,7 @@ def _add_extras(self: Head, config, D, out):
     self.image = nn.Sequential(*conv_bn_relu(config.in_channels, d, bias=False), ResBlock(d)) if d else nn.Identity()
     self.sides = nn.ModuleList(nn.Conv2d(n, 1, 1) for n in dims)
 
+# %% ../nbs/05_network.ipynb #1cebd910
 @patch
 def forward(self: Head, x, shared, image, words=None):
     "Logits at the image's size; in training with side outputs a list, these logits first."

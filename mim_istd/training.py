@@ -124,6 +124,8 @@ _LIGHT = dict(optimizer='adamw', weight_decay=0.01, decay='matrices', schedule='
 RECIPES = {'paper': Recipe(),
            'quick': Recipe(epochs=27, batch_size=8, lr=0.01, size=192, target_probability=0.9, ema=0.99,
                            augment={'flip': {}, 'rotate90': {}, 'gain': {}}, **_LIGHT),
+           'long': Recipe(epochs=150, batch_size=16, lr=0.003, size=256, target_probability=0.9, ema=0.998, precision='bf16', step='graph',
+                          deterministic=False, augment={'flip': {}, 'rotate90': {}, 'gain': {}}, **{**_LIGHT, 'validate_every': 30}),
            'sample': Recipe(epochs=24, batch_size=8, lr=0.004, size=64, target_probability=0.8, valid_fraction=0.2,
                             augment={'copy_paste': {}, 'flip': {}, 'rotate90': {}, 'gain': {}}, **_LIGHT)}
 
