@@ -27,8 +27,9 @@ from .data import IRSTDataset, find_dataset, open_folder
 from .detection import target_scr
 from .metrics import Counts, components, count_image, get_protocol, match_targets, summarize
 from .network import MiM, MiMConfig, PRESETS, count_operations, count_parameters
-from .training import (_check_same, _device, _resize_logits, _write_whole, get_recipe, input_transform, load_state,
-                               make_datasets, predict, read_log, train)
+from .evaluation import predict, resize_logits, torch_device
+from .training import (_check_same, _write_whole, get_recipe, input_transform, load_state,
+                               make_datasets, read_log, train)
 
 # %% ../nbs/15_ablations.ipynb #60c42877
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def evaluate_targets(
     for i, name in enumerate(dataset.names):
         x, y = dataset[i]
         p = predict(model, x[None]).float().cpu()
-        if p.shape[-2:] != y.shape[-2:]: p = _resize_logits(p, y.shape[-2:])
+        if p.shape[-2:] != y.shape[-2:]: p = resize_logits(p, y.shape[-2:])
         predicted, mask = (p[0, 0] > threshold).numpy(), y[0].numpy() > 0.5
         truth = components(mask)
         counts = count_image(predicted, mask, protocol, truth=truth)
@@ -245,7 +246,7 @@ def run_variant(
 # %% ../nbs/15_ablations.ipynb #c7ddd290
 def _measure(settings, variant, seed, config, recipe, state, folder):
     "All that is kept of a finished run."
-    device = _device(settings.device)
+    device = torch_device(settings.device)
     model = _last_network(config, state).to(device)
     log = read_log(folder)
     figures = evaluate_targets(model, _held_out(settings, recipe), recipe.evaluation)

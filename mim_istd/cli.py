@@ -406,7 +406,7 @@ def _evaluate(args):
     from mim_istd.data import IRSTDataset
     from mim_istd.detection import Detector, write_whole
     from mim_istd.metrics import get_protocol, report
-    from mim_istd.training import evaluate
+    from mim_istd.evaluation import evaluate
     detector, figures = Detector(args.weights, args.device, model=args.model), {}
     if detector.method and args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
     for name in args.protocol:

@@ -8,7 +8,7 @@ __all__ = ['TABLE1', 'PRINTED_AS', 'THRESHOLDS', 'JoinedDataset', 'train_one', '
            'saved_results', 'table_rows', 'table1', 'table1_html', 'plot_operating_curves', 'panel', 'main']
 
 # %% ../nbs/14_comparison.ipynb #29640ffa
-import argparse, base64, hashlib, html, io, json, os, subprocess, sys, time
+import argparse, base64, hashlib, html, io, json, os, subprocess, sys, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -22,10 +22,11 @@ from torch.utils.data import ConcatDataset
 
 from .baselines.classical import CLASSICAL
 from .data import IRSTDataset, find_dataset, open_folder
-from .detection import Detector, find_weights, read_card, to_display, write_whole
+from .detection import Detector, find_weights, list_weights, read_card, to_display, write_whole
 from .metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from .network import PRESETS, count_operations, get_model, list_models
-from .training import _eval_view, _resize_logits, evaluate, get_recipe, make_datasets, predict, read_log, train
+from .evaluation import evaluate, predict, protocol_view, resize_logits
+from .training import get_recipe, make_datasets, read_log, train
 
 # %% ../nbs/14_comparison.ipynb #814fda07
 TABLE1 = { # method: type, then IoU, nIoU, Pd, Fa on NUAA-SIRST and on IRSTD-1k, as printed
@@ -204,6 +205,8 @@ def find_competitors(
         folders = [top] if (top/'best.safetensors').is_file() else sorted(p.parent for p in top.glob('*/best.safetensors'))
         if not folders: raise FileNotFoundError(f'No run in {top} has a best.safetensors: train first, or give the folder above the runs')
         found += [Competitor(f.name, model_name(read_card(f/'best.safetensors')['config']), str(f)) for f in folders]
+        if early := [p.parent.name for p in sorted(top.glob('*/recipe.json')) if p.parent not in folders]:
+            warnings.warn(f"not measured, for they were stopped before their first validation: {', '.join(early)}")
     if models is None: return found
     if unknown := [n for n in models if not any(n in (f.label, f.model) for f in found)]:
         raise ValueError(f"nobody here is called {unknown[0]!r}; there are {', '.join(f.label for f in found)}")
@@ -218,12 +221,12 @@ def score_maps(
     indices=None, # which images; None: all
 ): # yields (score (H, W) float32, mask (H, W) bool), one image after the other
     "The scores of a set under a protocol."
-    view = _eval_view(dataset, get_protocol(protocol), detector.card.get('input_size'))
+    view = protocol_view(dataset, get_protocol(protocol), detector.card.get('input_size'))
     for i in range(len(view)) if indices is None else indices:
         image, mask = view[i]
         if detector.method: p = torch.from_numpy(detector.method(image[0].numpy()))[None, None]
         else: p = predict(detector.model, image[None]).float().cpu()
-        if p.shape[-2:] != mask.shape[-2:]: p = _resize_logits(p, mask.shape[-2:]).clamp(0, 1)
+        if p.shape[-2:] != mask.shape[-2:]: p = resize_logits(p, mask.shape[-2:]).clamp(0, 1)
         yield p[0, 0].numpy(), mask[0].numpy() > 0
 
 THRESHOLDS = 1/(1 + np.exp(-np.linspace(-6, 6, 25)))   # probabilities, evenly spaced in the logit
@@ -312,7 +315,7 @@ def _check_panel(panel, sets):
 
 def _panel_images(data, protocol, names):
     "name -> image and truth, as they are shown"
-    shown, view = {}, _eval_view(data, protocol, None)
+    shown, view = {}, protocol_view(data, protocol, None)
     for n in names:
         image, mask = view[data.names.index(n)]
         Image.fromarray(to_display(image[0].numpy())).save(buffer := io.BytesIO(), 'WEBP', quality=40, method=6)
@@ -360,12 +363,13 @@ def _set_name(root):
 def _training_facts(weights):
     "What a weights file says about its training, and the log beside it about how far that went."
     path = find_weights(weights)
-    card = read_card(path)
+    card, packaged = read_card(path), str(weights) in ('default', *list_weights()) and not Path(weights).exists()
     data = card['data'] if isinstance(card.get('data'), dict) else {}
     facts = {k: card['recipe'][k] for k in ('epochs', 'size', 'seed')} if isinstance(card.get('recipe'), dict) else {}
+    if packaged: facts['epochs'] = card.get('epochs', facts.get('epochs')) # those that it had of those that it was to have
     try: facts['done'] = len(read_log(path.parent)['epoch'])
     except FileNotFoundError: pass
-    return dict(training=facts | {'set': data.get('set'), 'images': data.get('train') or card.get('train_images'), 'best_epoch': card.get('epoch')}, package=weights == 'default')
+    return dict(training=facts | {'set': data.get('set'), 'images': data.get('train') or card.get('train_images'), 'best_epoch': card.get('epoch')}, package=packaged)
 
 def _figures(row):
     f = row['figures']
@@ -509,7 +513,7 @@ def main(arguments=None):
     t.add_argument('--jobs', type=int, default=1, help='trainings at a time (default: 1)')
     t.add_argument('--workers', type=int, default=0, help='processes that prepare images, for each training (default: 0)')
     t.add_argument('--minutes', type=float, help='from now on; no training begins an epoch that would end later, and each says where it stopped; the same command goes on')
-    for name, kind in (('epochs', int), ('batch-size', int), ('size', int), ('lr', float), ('seed', int), ('precision', str)):
+    for name, kind in (('epochs', int), ('batch-size', int), ('size', int), ('lr', float), ('prior', float), ('seed', int), ('precision', str), ('step', str)):
         t.add_argument(f'--{name}', type=kind, help="instead of the recipe's")
     t.add_argument('--not-deterministic', action='store_true', help='on a GPU, allow faster kernels that do not repeat their results to the bit')
     t.add_argument('--small', action='store_true', help='of a finished run keep only log, recipe and float16 weights')
@@ -529,7 +533,7 @@ def main(arguments=None):
     except (ValueError, OSError) as error: p.exit(2, f'{p.prog}: {error}\n')
 
 def _train(a):
-    changes = {k: v for k in ('epochs', 'batch_size', 'size', 'lr', 'seed', 'precision') if (v := getattr(a, k)) is not None}
+    changes = {k: v for k in ('epochs', 'batch_size', 'size', 'lr', 'prior', 'seed', 'precision', 'step') if (v := getattr(a, k)) is not None}
     if a.not_deterministic: changes['deterministic'] = False
     status = train_all(a.data, a.out, a.models, a.recipe, device=a.device, jobs=a.jobs, workers=a.workers, lists=a.lists, minutes=a.minutes, small=a.small,
                        say=lambda s: print(s, flush=True), **changes)

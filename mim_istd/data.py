@@ -870,9 +870,11 @@ class Resize:
 
 # %% ../nbs/06_data.ipynb #e05e324f
 def _one_target(mask, rng):
-    "One 8-connected component, each with equal chance."
-    labels, n = ndimage.label(mask, _EIGHT)
-    return labels == rng.integers(1, n + 1)
+    "Rows and columns of one 8-connected component, each with equal chance, as an (n, 2) array."
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    top, left = rows[0], columns[0] # only the part that holds targets is labelled: most of an image is empty
+    labels, n = ndimage.label(mask[top:rows[-1]+1, left:columns[-1]+1], _EIGHT)
+    return np.argwhere(labels == rng.integers(1, n + 1)) + (top, left)
 
 # %% ../nbs/06_data.ipynb #de79cf4d
 @dataclass(frozen=True)
@@ -883,11 +885,11 @@ class RandomCrop:
     def __call__(self, image, mask, rng):
         h, w = (self.size, self.size) if isinstance(self.size, int) else self.size
         pad = [(0, max(0, s - n)) for s, n in zip((h, w), mask.shape)]
-        image, mask = (np.pad(a, pad, mode='symmetric') for a in (image, mask))
+        if np.any(pad): image, mask = (np.pad(a, pad, mode='symmetric') for a in (image, mask))
         room = mask.shape[0] - h, mask.shape[1] - w
         low, high = (0, 0), room
         if rng.random() < self.target_probability and mask.any():
-            spots = np.argwhere(_one_target(mask, rng))
+            spots = _one_target(mask, rng)
             centre = spots[len(spots)//2]
             low = [min(max(0, c - s + 1), r) for c, s, r in zip(centre, (h, w), room)]
             high = [min(c, r) for c, r in zip(centre, room)]

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'RECIPES', 'LOG_COLUMNS', 'Recipe', 'SumLoss', 'get_recipe', 'parameter_groups', 'make_optimizer',
-           'learning_rate', 'set_seeds', 'epoch_order', 'OrderedLoader', 'make_transform', 'ResizeImage',
-           'input_transform', 'make_datasets', 'EpochSeeds', 'FitLogits', 'NonFiniteLoss', 'CheckLoss', 'EMA',
-           'load_state', 'read_log', 'RunFolder', 'ValidateEvery', 'CapturedStep', 'RunLearner', 'make_model',
-           'make_loaders', 'make_learner', 'describe_run', 'train', 'predict', 'evaluate']
+           'learning_rate', 'set_seeds', 'epoch_order', 'OrderedLoader', 'make_transform', 'input_transform',
+           'make_datasets', 'EpochSeeds', 'FitLogits', 'NonFiniteLoss', 'CheckLoss', 'EMA', 'load_state', 'read_log',
+           'RunFolder', 'ValidateEvery', 'CapturedStep', 'RunLearner', 'set_prior', 'make_model', 'make_loaders',
+           'make_learner', 'describe_run', 'train', 'evaluate', 'predict']
 
 # %% ../nbs/09_training.ipynb #6a32ddda
-import copy, hashlib, io, json, math, os, random, sys, tempfile, time, warnings
+import copy, hashlib, io, json, math, os, random, re, sys, tempfile, time, warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
@@ -30,9 +30,13 @@ from torch import nn
 
 from .data import (Blur, Compose, CopyPaste, DataError, Flip, Gain, Gamma, Gradient, IRSTDataset, Noise, RandomCrop, Resize,
                            Rotate90, Scale, check_disjoint, collect_targets, find_dataset, open_folder, split_validation)
+from .evaluation import ResizeImage, evaluate, predict, resize_logits, torch_device
 from .losses import LOSSES, SupervisedLoss, first_output
 from .metrics import SegmentationMetrics, get_protocol, learner_metrics
 from .network import MiM, MiMConfig, get_model
+
+# %% ../nbs/09_training.ipynb #499f3fb5
+_all_ = ['evaluate', 'predict'] # of the chapter before, for those who train
 
 # %% ../nbs/09_training.ipynb #fe5d8180
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Recipe:
     size:int=512 # side of a training image, px
     target_probability:float=0.5 # chance that a crop is made to hold a target
     augment:dict=field(default_factory=dict) # names of `AUGMENTATIONS` -> their keyword arguments
+    prior:float|None=None # target probability that a new network is made to say everywhere; None: as the network was made
     grad_clip:float|None=None # longest gradient, L2 norm over all parameters; None: as it is
     precision:str='fp32' # 'fp32', or on CUDA 'tf32', 'bf16' or 'fp16' (with loss scaling)
     step:str='eager' # on CUDA: kernel by kernel ('eager'), recorded once and replayed ('graph'), or fused before that ('compiled')
@@ -78,7 +83,8 @@ _RANGES = {'at least 1': (('epochs', 'batch_size', 'validate_every'), lambda v: 
            'between 0 and 1': (('warmup', 'target_probability'), lambda v: 0 <= v <= 1),
            'at least 0 and below 1': (('valid_fraction',), lambda v: 0 <= v < 1),
            'None or above 0': (('grad_clip',), lambda v: v is None or v > 0),
-           'None, or at least 0 and below 1': (('ema',), lambda v: v is None or 0 <= v < 1)}
+           'None, or at least 0 and below 1': (('ema',), lambda v: v is None or 0 <= v < 1),
+           'None, or between 0 and 1': (('prior',), lambda v: v is None or 0 < v < 1)}
 
 def _check_recipe(self):
     for k, allowed in _CHOICES.items():
@@ -238,12 +244,6 @@ def make_transform(
     window = Resize(recipe.size) if recipe.images == 'resize' else RandomCrop(recipe.size, recipe.target_probability)
     return Compose([*first, window, *(s for s in steps if s not in first)])
 
-@dataclass(frozen=True)
-class ResizeImage:
-    "Resizes the image only: the network's answer is brought back to the mask's size, and judged there."
-    size:int
-    def __call__(self, image, mask, rng=None): return Resize(self.size)(image, mask)[0], mask
-
 # %% ../nbs/09_training.ipynb #cb1ad9d4
 def input_transform(
     recipe, # `Recipe`
@@ -286,10 +286,7 @@ class FitLogits(Callback):
     def after_pred(self):
         if self.learn.training: return
         size, self.learn.pred = self.learn.yb[0].shape[-2:], first_output(self.learn.pred)
-        if self.learn.pred.shape[-2:] != size: self.learn.pred = _resize_logits(self.learn.pred, size)
-
-def _resize_logits(logits, size):
-    return F.interpolate(logits, tuple(size), mode='bilinear', align_corners=False, antialias=True)
+        if self.learn.pred.shape[-2:] != size: self.learn.pred = resize_logits(self.learn.pred, size)
 
 # %% ../nbs/09_training.ipynb #c0519bd5
 class NonFiniteLoss(RuntimeError):
@@ -590,25 +587,42 @@ class RunLearner(Learner):
     def _backward(self):
         if not (self.training and self.capture): super()._backward() # else the recorded step has done it
 
+# %% ../nbs/09_training.ipynb #ab49acbf
+_LOGITS = re.compile(r'(^|\.)(heads?|sides|final)(\.|$)') # what layers that make logits are called, here and in `mim_istd.baselines.deep`
+
+def set_prior(
+    model, # network
+    probability, # that it shall say everywhere
+    seed=0, # of the noise
+):
+    "Sets the biases of all layers that make logits, so that an untrained network's outputs have the mean logit of `probability`."
+    wanted, dice = math.log(probability/(1 - probability)), torch.Generator().manual_seed(seed)
+    def shift(layer, _, y):
+        layer.bias += wanted - y.mean()
+        return y + (wanted - y.mean())
+    layers = [m for name, m in model.named_modules() if _LOGITS.search(name) and isinstance(m, nn.Conv2d) and m.out_channels == 1 and m.bias is not None]
+    if not layers: raise ValueError(f'prior={probability}, but {type(model).__name__} has no layer called head, heads, sides or final that makes logits: use prior=None')
+    hooks, statistics = [m.register_forward_hook(shift) for m in layers], {k: v.clone() for k, v in model.named_buffers()}
+    try:
+        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=dice))
+    finally:
+        for h in hooks: h.remove()
+        for k, v in model.named_buffers(): v.copy_(statistics[k])
+
+# %% ../nbs/09_training.ipynb #602dd9ad
 def make_model(
     model, # name for `get_model`, `MiMConfig`, or a network
     seed=0, # of its initial weights, unless it is there already
+    prior=None, # see `set_prior`; not for a network that is there
 ): # network
     "The network that is meant."
     if isinstance(model, nn.Module): return model
     set_seeds(seed)
-    if isinstance(model, MiMConfig): return MiM(model)
-    return get_model(model)
+    net = MiM(model) if isinstance(model, MiMConfig) else get_model(model)
+    if prior is not None: set_prior(net, prior, seed)
+    return net
 
 # %% ../nbs/09_training.ipynb #fd7c0454
-def _device(device=None):
-    "The device asked for, or this process's GPU, or the CPU."
-    if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
-    try: device = torch.device(device)
-    except RuntimeError: raise ValueError(f"No device {device!r}: take 'cpu', 'cuda' or 'cuda:1'") from None
-    if device.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f'device={str(device)!r}, but PyTorch sees no GPU here: take cpu')
-    return device
-
 def _shared(loader):
     "A loader that fastai's distributed trainer does not divide again; in validation every process sees all images."
     from fastai.distributed import DistributedDL
@@ -648,8 +662,8 @@ def make_learner(
     cbs=(), # further fastai callbacks
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
-    recipe, device = get_recipe(recipe), _device(device)
-    net, loss = make_model(model, recipe.seed), SumLoss(recipe.loss, recipe.loss_options)
+    recipe, device = get_recipe(recipe), torch_device(device)
+    net, loss = make_model(model, recipe.seed, recipe.prior), SumLoss(recipe.loss, recipe.loss_options)
     train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, lists, split)
     if device.type == 'cuda' and isinstance(train, IRSTDataset): train.keep_items() # beside a GPU, resizing anew every epoch would be what is waited for
     dls, ordered = make_loaders(train, valid, recipe, device, workers)
@@ -785,75 +799,3 @@ def _finish(learn, out):
     if run.stopped and not rank_distrib():
         print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resume=True goes on from there.')
     return learn
-
-# %% ../nbs/09_training.ipynb #b1ecc5cc
-def _eval_view(dataset, protocol, resize):
-    "The data set under a protocol's rule for masks, without augmentation."
-    if not isinstance(dataset, IRSTDataset): return dataset
-    view, rule = copy.copy(dataset), protocol.truth
-    if rule != view.target: view._cache = {}
-    size = protocol.size
-    view.target, view.transform = rule, Resize(size) if size else ResizeImage(resize) if resize else None
-    return view
-
-def _same_shape(items, most):
-    "Groups neighbours of one shape into batches of at most `most`."
-    batch = []
-    for item in items:
-        if batch and (len(batch) == most or item[0].shape != batch[0][0].shape or item[1].shape != batch[0][1].shape):
-            yield [torch.stack(part) for part in zip(*batch)]
-            batch = []
-        batch.append(item)
-    if batch: yield [torch.stack(part) for part in zip(*batch)]
-
-# %% ../nbs/09_training.ipynb #277fc2fb
-def predict(
-    model, # network
-    x, # (B, 1, H, W) standardized images
-    tta=False, # average over the four flips
-): # (B, 1, H, W) probabilities
-    "Probabilities of a batch, on the network's device."
-    x = x.to(next(model.parameters()).device)
-    score = lambda x: first_output(model(x)).sigmoid()
-    if not tta: return score(x)
-    flips = (), (2,), (3,), (2, 3)
-    return sum(score(x.flip(f)).flip(f) for f in flips) / len(flips)
-
-# %% ../nbs/09_training.ipynb #ff4c1d97
-def _soft_scores(c, overlap, predicted, true):
-    "Pooled over all images; 1 where there is nothing to find and nothing found."
-    ratio = lambda a, b: a / b if b else 1.
-    return {'Dice': ratio(2*c.intersection, c.predicted_pixels + c.target_pixels),
-            'soft_IoU': ratio(overlap, predicted + true - overlap), 'soft_Dice': ratio(2*overlap, predicted + true)}
-
-# %% ../nbs/09_training.ipynb #23fd6990
-@torch.no_grad()
-def evaluate(
-    model, # network, or a learner
-    dataset, # `IRSTDataset`, or any sequence of (image (1, H, W), mask (1, H, W))
-    protocol='basicirstd', # name or `Protocol`
-    batch_size=1, # neighbours of one size are taken together
-    progress=False, # show a bar
-    *, threshold=0.5, # on the probability
-    tta=False, # average over the four flips
-    resize=None, # side of the square that the network is shown; None: as the learner's recipe says, else the image as it is
-    device=None, # None: where the network is
-) -> dict: # see `mim_istd.metrics.summarize`; and Dice, soft_IoU, soft_Dice
-    "A network's figures on whole images."
-    if isinstance(model, Learner):
-        if resize is None and model.recipe.images == 'resize': resize = model.recipe.size
-        model = unwrap(model.model)
-    if len(dataset) == 0: raise DataError('No image to evaluate: the data set is empty')
-    protocol, was_training = get_protocol(protocol), model.training
-    if device is not None: model.to(_device(device))
-    view, metrics, soft = _eval_view(dataset, protocol, resize), SegmentationMetrics(protocol, threshold), torch.zeros(3, dtype=torch.float64)
-    model.eval()
-    try:
-        items = (view[i] for i in (progress_bar(range(len(view))) if progress else range(len(view))))
-        for x, y in _same_shape(items, batch_size):
-            p = predict(model, x, tta).float().cpu()
-            if p.shape[-2:] != y.shape[-2:]: p = _resize_logits(p, y.shape[-2:]).clamp(0, 1)
-            metrics.update(p, y)
-            soft += torch.stack([(p*y).sum(), p.sum(), y.sum()]).double()
-    finally: model.train(was_training)
-    return {**metrics.compute(), **_soft_scores(metrics.counts, *soft.tolist())}
