@@ -7,7 +7,7 @@ __all__ = ['AUGMENTATIONS', 'RECIPES', 'LOG_COLUMNS', 'Recipe', 'SumLoss', 'get_
            'learning_rate', 'set_seeds', 'epoch_order', 'OrderedLoader', 'make_transform', 'input_transform',
            'make_datasets', 'EpochSeeds', 'FitLogits', 'NonFiniteLoss', 'CheckLoss', 'EMA', 'load_state', 'read_log',
            'RunFolder', 'ValidateEvery', 'CapturedStep', 'RunLearner', 'set_prior', 'make_model', 'make_loaders',
-           'make_learner', 'describe_run', 'train', 'evaluate', 'predict']
+           'make_learner', 'describe_run', 'train']
 
 # %% ../nbs/09_training.ipynb #6a32ddda
 import copy, hashlib, io, json, math, os, random, re, sys, tempfile, time, warnings
@@ -30,13 +30,10 @@ from torch import nn
 
 from .data import (Blur, Compose, CopyPaste, DataError, Flip, Gain, Gamma, Gradient, IRSTDataset, Noise, RandomCrop, Resize,
                            Rotate90, Scale, check_disjoint, collect_targets, find_dataset, open_folder, split_validation)
-from .evaluation import ResizeImage, evaluate, predict, resize_logits, torch_device
+from .evaluation import ResizeImage, resize_logits, torch_device
 from .losses import LOSSES, SupervisedLoss, first_output
 from .metrics import SegmentationMetrics, get_protocol, learner_metrics
 from .network import MiM, MiMConfig, get_model
-
-# %% ../nbs/09_training.ipynb #499f3fb5
-_all_ = ['evaluate', 'predict'] # of the chapter before, for those who train
 
 # %% ../nbs/09_training.ipynb #fe5d8180
 @dataclass(frozen=True)
