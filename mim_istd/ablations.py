@@ -26,7 +26,7 @@ from scipy import stats
 from .data import IRSTDataset, find_dataset, open_folder
 from .detection import target_scr
 from .metrics import Counts, components, count_image, get_protocol, match_targets, summarize
-from .network import MiM, MiMConfig, PRESETS, count_operations, count_parameters
+from .network import MiM, MiMConfig, PRESETS, count_parameters
 from .evaluation import predict, resize_logits, torch_device
 from .training import (_check_same, _write_whole, get_recipe, input_transform, load_state,
                                make_datasets, read_log, train)

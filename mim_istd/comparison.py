@@ -25,7 +25,7 @@ from .data import IRSTDataset, find_dataset, open_folder
 from .detection import Detector, find_weights, list_weights, read_card, to_display, write_whole
 from .metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from .network import PRESETS, count_operations, get_model, list_models
-from .evaluation import evaluate, predict, protocol_view, resize_logits
+from .evaluation import predict, protocol_view, resize_logits
 from .training import get_recipe, make_datasets, read_log, train
 
 # %% ../nbs/14_comparison.ipynb #814fda07

@@ -11,7 +11,6 @@ __all__ = ['SIZES', 'QUOTED', 'mim_block_flops', 'transformer_block_flops', 'Tra
 import argparse, contextlib, gc, json, math, os, time
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pathlib import Path
 from torch import nn
 

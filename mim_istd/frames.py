@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from .data import DataError, SUFFIXES, _BROKEN, _check_size, _decode, _grey, _has_channels, _kind, _open, _pixels, _read_npy, _refusal, _tiff_page, _tiff_pages
+from .data import DataError, _BROKEN, _check_size, _decode, _grey, _has_channels, _kind, _open, _pixels, _read_npy, _refusal, _tiff_page, _tiff_pages
 
 # %% ../nbs/06b_frames.ipynb #cc808024
 @dataclass(frozen=True)

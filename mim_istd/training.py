@@ -10,7 +10,7 @@ __all__ = ['AUGMENTATIONS', 'RECIPES', 'LOG_COLUMNS', 'Recipe', 'SumLoss', 'get_
            'make_learner', 'describe_run', 'train']
 
 # %% ../nbs/09_training.ipynb #6a32ddda
-import copy, hashlib, io, json, math, os, random, re, sys, tempfile, time, warnings
+import hashlib, io, json, math, os, random, re, sys, tempfile, time, warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
@@ -18,21 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from fastai.basics import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CancelValidException, DataLoader, DataLoaders, Learner,
                            OptimWrapper, distrib_barrier, noop, num_distrib, rank_distrib, to_detach)
 from fastai.basics import get_model as unwrap
 from fastai.callback.all import GradientClip, MixedPrecision, ParamScheduler
 from fastcore.basics import patch
-from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar
+from fastprogress.fastprogress import IN_NOTEBOOK
 from safetensors.torch import load_file, save
 from torch import nn
 
 from .data import (Blur, Compose, CopyPaste, DataError, Flip, Gain, Gamma, Gradient, IRSTDataset, Noise, RandomCrop, Resize,
-                           Rotate90, Scale, check_disjoint, collect_targets, find_dataset, open_folder, split_validation)
+                           Rotate90, Scale, collect_targets, find_dataset, open_folder, split_validation)
 from .evaluation import ResizeImage, resize_logits, torch_device
 from .losses import LOSSES, SupervisedLoss, first_output
-from .metrics import SegmentationMetrics, get_protocol, learner_metrics
+from .metrics import get_protocol, learner_metrics
 from .network import MiM, MiMConfig, get_model
 
 # %% ../nbs/09_training.ipynb #fe5d8180
