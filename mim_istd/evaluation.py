@@ -6,7 +6,7 @@
 __all__ = ['ResizeImage', 'resize_logits', 'protocol_view', 'predict', 'torch_device', 'evaluate']
 
 # %% ../nbs/08b_evaluation.ipynb #ce0e3fc4
-import copy
+import copy, os
 from dataclasses import dataclass
 
 import torch
