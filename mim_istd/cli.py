@@ -125,6 +125,8 @@ def _add_train(commands):
     p.add_argument('--batch-size', type=_between(int, 1, _ANY), help="instead of the recipe's")
     p.add_argument('--lr', type=_between(float, 0, _ANY), help="learning rate, instead of the recipe's")
     p.add_argument('--seed', type=_between(int, 0, _ANY), help="instead of the recipe's")
+    p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16', 'fp16'), help="on a GPU, instead of the recipe's")
+    p.add_argument('--step', choices=('eager', 'graph', 'compiled'), help="how a GPU takes a step, instead of the recipe's: kernel by kernel, recorded, or compiled and recorded")
     p.add_argument('--minutes', type=_between(float, 0, _ANY), help='stop early, at the end of an epoch; --resume goes on')
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
     p.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the run folder')
@@ -390,7 +392,7 @@ def _train(args):
     if (out/'last.pt').exists() and not args.resume:
         raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
     if args.resume and not (out/'last.pt').exists(): raise FileNotFoundError(f'no run in {out} to go on with')
-    changes = {k: v for k in ('epochs', 'batch_size', 'lr', 'seed') if (v := getattr(args, k)) is not None}
+    changes = {k: v for k in ('epochs', 'batch_size', 'lr', 'seed', 'precision', 'step') if (v := getattr(args, k)) is not None}
     model = args.model or 'laptop'
     if args.resume and not args.model:
         config = json.loads(saved.read_text(encoding='utf-8'))['config']
