@@ -524,7 +524,8 @@ class CapturedStep:
         self.batch, self.loss_func, self.amp = (images.clone(), masks.clone()), loss_func, amp
         self.model = torch.compile(model, dynamic=False) if compiled else model
         cudnn = torch.backends.cudnn
-        with _put_back(model), cudnn.flags(cudnn.enabled, benchmark, None, cudnn.deterministic, cudnn.allow_tf32): self._warm_up()
+        with _put_back(model), cudnn.flags(enabled=cudnn.enabled, benchmark=benchmark, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32):
+            self._warm_up()
         with _put_back(model): self._record()
         self.parameters = [(p, g) for p, g in zip(model.parameters(), self.grads) if g is not None]
 
