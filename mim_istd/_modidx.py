@@ -559,7 +559,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mim_istd.detection._scores': ('detection.html#_scores', 'mim_istd/detection.py'),
                                     'mim_istd.detection.as_grey': ('detection.html#as_grey', 'mim_istd/detection.py'),
                                     'mim_istd.detection.check_model': ('detection.html#check_model', 'mim_istd/detection.py'),
-                                    'mim_istd.detection.choose_device': ('detection.html#choose_device', 'mim_istd/detection.py'),
                                     'mim_istd.detection.find_images': ('detection.html#find_images', 'mim_istd/detection.py'),
                                     'mim_istd.detection.find_method': ('detection.html#find_method', 'mim_istd/detection.py'),
                                     'mim_istd.detection.find_targets': ('detection.html#find_targets', 'mim_istd/detection.py'),

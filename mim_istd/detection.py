@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CSV_FIELDS', 'DEFAULT_WEIGHTS', 'FORMATS', 'Target', 'target_scr', 'find_targets', 'as_grey', 'Detections', 'to_csv',
            'to_display', 'write_whole', 'WeightsError', 'save_weights', 'list_weights', 'read_card', 'load_weights',
-           'find_weights', 'choose_device', 'find_method', 'check_model', 'Detector', 'find_images', 'output_names',
-           'write_outputs', 'TargetTable']
+           'find_weights', 'find_method', 'check_model', 'Detector', 'find_images', 'output_names', 'write_outputs',
+           'TargetTable']
 
 # %% ../nbs/10_detection.ipynb #28997ce8
 import contextlib, csv, dataclasses, functools, glob, io, json, math, os
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from .data import SUFFIXES, Resize, _bands, _float32, _grey, image_statistics, local_background, read_pixels, standardize
 from .frames import VIDEO_SUFFIXES, read_ahead, read_frames
 from .losses import first_output
+from .evaluation import torch_device
 from .metrics import components
 from .network import MiM, MiMConfig, get_model, list_models
 from .tiles import OVERLAP, bytes_per_pixel, choose_tile, free_memory, score_tiles, tile_starts
@@ -315,16 +316,6 @@ def find_weights(
     if (path/'best.safetensors').is_file(): return path/'best.safetensors'
     raise FileNotFoundError(f'No best.safetensors in {path}: give a weights file, or the folder of a training run that has finished an epoch')
 
-def choose_device(
-    device=None, # 'cpu', 'cuda', 'cuda:1', …; None: a GPU if there is one
-) -> torch.device:
-    "The device asked for, checked."
-    if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try: device = torch.device(device)
-    except RuntimeError as e: raise ValueError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'cuda:1'") from e
-    if device.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f"device '{device}' was asked for but there is no CUDA GPU here; use 'cpu'")
-    return device
-
 # %% ../nbs/10_detection.ipynb #e23f1915
 def find_method(
     model, # name of a network or of a classical method; None: whatever the weights hold
@@ -364,7 +355,7 @@ class Detector:
         tile=None, # side of the tiles of large images, px; None: one pass if that fits into the memory, else as large as it allows
         overlap=OVERLAP, # of tiles, px
     ):
-        self.device, self.threshold, self.min_area = choose_device(device), _check_threshold(threshold), min_area
+        self.device, self.threshold, self.min_area = torch_device(device), _check_threshold(threshold), min_area
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
         if isinstance(weights, torch.nn.Module): self.model = weights.to(self.device).eval()
         elif not self.method:

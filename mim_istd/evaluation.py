@@ -74,7 +74,7 @@ def torch_device(device=None):
     "The device asked for, or this process's GPU, or the CPU."
     if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
     try: device = torch.device(device)
-    except RuntimeError: raise ValueError(f"No device {device!r}: take 'cpu', 'cuda' or 'cuda:1'") from None
+    except RuntimeError: raise ValueError(f"unknown device {device!r}: take 'cpu', 'cuda' or 'cuda:1'") from None
     if device.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f'device={str(device)!r}, but PyTorch sees no GPU here: take cpu')
     return device
 
