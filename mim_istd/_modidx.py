@@ -1069,6 +1069,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mim_istd/training.py'),
                                    'mim_istd.training.RunFolder.row': ('training.html#runfolder.row', 'mim_istd/training.py'),
                                    'mim_istd.training.RunFolder.write_best': ('training.html#runfolder.write_best', 'mim_istd/training.py'),
+                                   'mim_istd.training.RunFolder.write_last': ('training.html#runfolder.write_last', 'mim_istd/training.py'),
                                    'mim_istd.training.RunLearner': ('training.html#runlearner', 'mim_istd/training.py'),
                                    'mim_istd.training.RunLearner._backward': ('training.html#runlearner._backward', 'mim_istd/training.py'),
                                    'mim_istd.training.RunLearner._do_fit': ('training.html#runlearner._do_fit', 'mim_istd/training.py'),

@@ -128,6 +128,7 @@ def _add_train(commands):
     p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16', 'fp16'), help="on a GPU, instead of the recipe's")
     p.add_argument('--step', choices=('eager', 'graph', 'compiled'), help="how a GPU takes a step, instead of the recipe's: kernel by kernel, recorded, or compiled and recorded")
     p.add_argument('--minutes', type=_between(float, 0, _ANY), help='stop early, at the end of an epoch; --resume goes on')
+    p.add_argument('--save-every', type=_between(int, 1, _ANY), default=1, metavar='EPOCHS', help='epochs from one checkpoint to the next')
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
     p.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the run folder')
 
@@ -398,7 +399,8 @@ def _train(args):
         config = json.loads(saved.read_text(encoding='utf-8'))['config']
         model = config['model'] if 'model' in config else MiMConfig(**config)
     recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)
-    train(model, args.data, recipe, out, resume=args.resume, device=args.device, lists=args.lists, max_minutes=args.minutes)
+    train(model, args.data, recipe, out, resume=args.resume, device=args.device, lists=args.lists, max_minutes=args.minutes,
+          save_every=args.save_every)
     print(f"weights: {out/'best.safetensors'}, log: {out/'log.csv'}")
 
 # %% ../nbs/10b_command_line.ipynb #73e20be4

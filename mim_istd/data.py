@@ -478,7 +478,7 @@ class IRSTDataset(Dataset):
         self.transform, self.target, self.seed = transform, target, seed
         # shared memory, so that set_epoch also reaches workers that are already running
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._cache, self.kept = {}, None
+        self._cache, self.kept, self.kept_on = {}, None, None
         self._check_names()
         if cache: self._cache = {i: self.read(i) for i in range(len(self))}
 
@@ -522,7 +522,7 @@ def __getitem__(self:IRSTDataset, index):
     if self.transform is not None:
         image, mask = self.transform(image, mask, np.random.default_rng([self.seed, int(self._epoch), index]))
     item = tuple(torch.from_numpy(np.array(a, np.float32, order='C')[None]) for a in (image, mask))
-    if keeps: self.kept[index] = item
+    if keeps: item = self.kept[index] = tuple(t.to(self.kept_on) for t in item)
     return item
 
 @patch
@@ -1061,8 +1061,10 @@ def training_transforms(
 
 # %% ../nbs/06_data.ipynb #f9383693
 @patch
-def keep_items(self:IRSTDataset) -> bool: # whether they are kept
+def keep_items(self:IRSTDataset,
+    device='cpu', # whose memory
+) -> bool: # whether they are kept
     "Keeps finished items in memory (8 bytes a pixel), if the transform draws nothing by chance."
     fixed = not getattr(self.transform, 'random', self.transform is not None)
-    self.kept, self.kept_of = ({}, self.transform) if fixed else (None, None)
+    self.kept, self.kept_of, self.kept_on = ({}, self.transform, torch.device(device)) if fixed else (None, None, None)
     return fixed

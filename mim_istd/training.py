@@ -389,8 +389,10 @@ class RunFolder(Callback):
         card, # dict: what else identifies the run, see `describe_run`
         state=None, # from `load_state`, to go on
         max_minutes=None, # begin no epoch that would probably end later than this
+        save_every=1, # epochs from one checkpoint to the next
     ):
-        self.out, self.recipe, self.card, self.state, self.max_minutes = Path(out), recipe, card, state, max_minutes
+        if save_every < 1: raise ValueError(f'save_every={save_every}: it should be at least 1 epoch')
+        self.out, self.recipe, self.card, self.state, self.max_minutes, self.save_every = Path(out), recipe, card, state, max_minutes, save_every
         self.rows, self.best, self.stopped, self.begin = [], None, False, time.monotonic()
 
 # %% ../nbs/09_training.ipynb #eb525a0b
@@ -468,12 +470,18 @@ def after_epoch(self:RunFolder):
     score = row.get(self.recipe.monitor)
     better = score is not None and (self.best is None or score > self.best)
     if better: self.best = score
+    done, end = self.learn.epoch + 1, self.learn.n_epoch
+    self.stopped = done < end and self.out_of_time()
+    due = done % self.save_every == 0 or done == end or self.stopped
     if not rank_distrib():
-        if better or not self.recipe.valid_fraction: self.write_best(row)
-        _write_whole(self.out/'last.pt', _torch_bytes(self.checkpoint()))
-        _write_whole(self.out/'log.csv', _csv(self.rows).encode())
-    self.stopped = self.learn.epoch + 1 < self.learn.n_epoch and self.out_of_time()
+        if better or (due and not self.recipe.valid_fraction): self.write_best(row)
+        if due: self.write_last()
     if self.stopped: raise CancelFitException()
+
+@patch
+def write_last(self:RunFolder):
+    _write_whole(self.out/'last.pt', _torch_bytes(self.checkpoint()))
+    _write_whole(self.out/'log.csv', _csv(self.rows).encode())
 
 # %% ../nbs/09_training.ipynb #e19bc2f7
 @patch
@@ -641,9 +649,9 @@ def make_loaders(
     cuda = device.type == 'cuda'
     if workers is None and getattr(train, 'kept', None) is not None: workers = 0 # from the second epoch on there is nothing to prepare
     if workers is None: workers = min(8, (os.cpu_count() or 1) // max(1, num_distrib())) if cuda else 0
-    common = dict(num_workers=workers, pin_memory=cuda, device=device)
-    ordered = OrderedLoader(train, recipe.batch_size, recipe.seed, rank_distrib(), max(1, num_distrib()), **common)
-    loaders = [ordered, DataLoader(valid or train, bs=1, **common)]
+    common, there = dict(num_workers=workers, device=device), getattr(train, 'kept_on', None) == device
+    ordered = OrderedLoader(train, recipe.batch_size, recipe.seed, rank_distrib(), max(1, num_distrib()), pin_memory=cuda and not there, **common)
+    loaders = [ordered, DataLoader(valid or train, bs=1, pin_memory=cuda and not (there and valid is None), **common)]
     if num_distrib() > 1: loaders = [_shared(dl) for dl in loaders]
     return DataLoaders(*loaders, device=device), ordered
 
@@ -662,7 +670,8 @@ def make_learner(
     recipe, device = get_recipe(recipe), torch_device(device)
     net, loss = make_model(model, recipe.seed, recipe.prior), SumLoss(recipe.loss, recipe.loss_options)
     train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, lists, split)
-    if device.type == 'cuda' and isinstance(train, IRSTDataset): train.keep_items() # beside a GPU, resizing anew every epoch would be what is waited for
+    if device.type == 'cuda' and isinstance(train, IRSTDataset): # beside a GPU, making and carrying a batch would be what is waited for
+        train.keep_items(device if 8*len(train)*recipe.size**2 < torch.cuda.mem_get_info(device)[0]/4 else 'cpu')
     dls, ordered = make_loaders(train, valid, recipe, device, workers)
     learn = RunLearner(dls, net, SupervisedLoss(loss, getattr(net, 'supervision', ())),
                        opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))), lr=recipe.lr,
@@ -729,6 +738,7 @@ def train(
     out='runs/sample', # folder of the run
     *, resume=False, # True: go on with the run in `out`, if there is one
     max_minutes=None, # end early, after a whole epoch, to be taken up later
+    save_every=1, # epochs from one checkpoint to the next
     device=None, # None: a GPU if there is one
     lists=None, # which list of names
     split=None, # which split of it, or image names; None: its part for training
@@ -747,7 +757,7 @@ def train(
     elif not rank_distrib():
         out.mkdir(parents=True, exist_ok=True)
         _write_whole(out/'recipe.json', (json.dumps(card, indent=1) + '\n').encode())
-    learn.add_cb(RunFolder(out, recipe, card, state, max_minutes))
+    learn.add_cb(RunFolder(out, recipe, card, state, max_minutes, save_every))
     with _environment(learn, recipe, progress): learn.fit(recipe.epochs, cbs=ParamScheduler({'lr': partial(learning_rate, recipe)}))
     return _finish(learn, out)
 
