@@ -668,7 +668,8 @@ def make_learner(
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
     recipe, device = get_recipe(recipe), torch_device(device)
-    net, loss = make_model(model, recipe.seed, recipe.prior), SumLoss(recipe.loss, recipe.loss_options)
+    net = make_model(model, recipe.seed, recipe.prior).to(device) # before there is an optimizer: AdaGrad's sums lie where the weights are
+    loss = SumLoss(recipe.loss, recipe.loss_options)
     train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, lists, split)
     if device.type == 'cuda' and isinstance(train, IRSTDataset): # beside a GPU, making and carrying a batch would be what is waited for
         train.keep_items(device if 8*len(train)*recipe.size**2 < torch.cuda.mem_get_info(device)[0]/4 else 'cpu')
