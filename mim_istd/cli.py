@@ -240,8 +240,8 @@ def _detect(args):
     images, missing = find_images(args.paths, args.recursive, skip=out, **{'suffixes': ()} if raw else {})
     for p in missing: _complain(f'no image at {p}')
     if not images: raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks into subfolders)')
-    _try_to_write(out)
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP if args.overlap is None else args.overlap)
+    _try_to_write(out)
     formats = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
     jobs = _jobs(images, [out/name for name in output_names(images)], args)
     return _detect_all(detector, jobs, raw, formats, out, args, failed=len(missing))
