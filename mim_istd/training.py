@@ -672,7 +672,8 @@ def make_learner(
     loss = SumLoss(recipe.loss, recipe.loss_options)
     train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, lists, split)
     if device.type == 'cuda' and isinstance(train, IRSTDataset): # beside a GPU, making and carrying a batch would be what is waited for
-        train.keep_items(device if 8*len(train)*recipe.size**2 < torch.cuda.mem_get_info(device)[0]/4 else 'cpu')
+        fits = 8*len(train)*recipe.size**2 < torch.cuda.mem_get_info(device)[0]/4
+        train.keep_items(device if fits and not workers else 'cpu') # other processes could not hand on what lies there
     dls, ordered = make_loaders(train, valid, recipe, device, workers)
     learn = RunLearner(dls, net, SupervisedLoss(loss, getattr(net, 'supervision', ())),
                        opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))), lr=recipe.lr,
