@@ -194,11 +194,11 @@ def model_name(
 def find_competitors(
     weights_dir=None, # folder of run folders, or one run folder; None: no networks but the package's
     models=None, # labels or names of models that take part; None: all
-    package=True, # the weights of the package too, as 'wide (package)' and 'sharp (package)'
+    package=True, # the weights of the package too, as 'wide (package)' and so on
 ) -> list: # of `Competitor`: methods without training first
     "All who can take part."
     found = [Competitor(name, name) for name in CLASSICAL]
-    if package: found += [Competitor(f'{name} (package)', name, name) for name in ('wide', 'sharp')] # sharp-basicirstd saw images of other test lists
+    if package: found += [Competitor(f'{name} (package)', name, name) for name in ('wide', 'sharp', 'outer')] # sharp-basicirstd saw images of other test lists
     if weights_dir is not None:
         top = Path(weights_dir)
         if not top.is_dir(): raise FileNotFoundError(f'No folder {top}: give the folder that holds the runs')

@@ -247,7 +247,7 @@ def save_weights(
     if card: write_whole(Path(path).with_suffix('.json'), (json.dumps({'config': config, **(extra or {})}, indent=1) + '\n').encode())
 
 # %% ../nbs/10_detection.ipynb #905ec703
-DEFAULT_WEIGHTS = 'sharp'
+DEFAULT_WEIGHTS = 'outer'
 
 def _packaged(): return Path(str(resources.files('mim_istd')))/'weights'
 

@@ -9,7 +9,7 @@ __all__ = ['PRESETS', 'MiMConfig', 'conv_bn_relu', 'Stem', 'SentenceMerge', 'Wor
 
 # %% ../nbs/05_network.ipynb #aa212960
 import copy, dataclasses, importlib, math, os, re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -82,6 +82,7 @@ PRESETS = dict(
     wide=MiMConfig(depths=(1, 1, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05),
     sharp=MiMConfig(depths=(2, 2, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1, head_dim=32, head_blocks=1,
                     head_words=True, image_dim=16, side_outputs=True, prior=0.05))
+PRESETS['outer'] = replace(PRESETS['sharp'], inner_mixer='conv')
 
 # %% ../nbs/05_network.ipynb #d58b106e
 def conv_bn_relu(i, o, stride=1, bias=True):
