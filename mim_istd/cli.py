@@ -61,6 +61,13 @@ _EXPORT = """examples:
 input 'image': float32 (batch, 1, height, width), raw grey values; output 'score': the probability of each pixel.
 The file is compared with PyTorch after it was written; it is removed if they differ by 1e-4 in any pixel."""
 
+_WEIGHTS = """examples:
+  mim-istd weights                    those of the package, the default first, with their figures on test images
+  mim-istd weights outer              all that is known of one: images, recipe, figures, known failures
+  mim-istd weights runs/mine          the same of a training of your own
+
+IoU, nIoU and Pd in per cent, Fa in 1e-6; 08_metrics explains the protocols."""
+
 _DEMO = """three small scenes that come with the package go through 'mim-istd detect'; the images and what was found in them lie in OUT."""
 
 # %% ../nbs/10b_command_line.ipynb #b7a4993a
@@ -169,6 +176,10 @@ def _add_export(commands):
     p.add_argument('--standardized', action='store_true', help='for images that are standardized already; such a file is not compared')
     p.add_argument('--no-check', action='store_true', help='do not compare the file with PyTorch')
 
+def _add_weights(commands):
+    p = _command(commands, 'weights', _weights, 'say what weights are, and how good', _WEIGHTS)
+    p.add_argument('weights', nargs='?', metavar='WEIGHTS', help='name, file or run folder (default: all of the package, in short)')
+
 # %% ../nbs/10b_command_line.ipynb #1d7b88bc
 def build_parser():
     "All commands and options."
@@ -177,7 +188,7 @@ def build_parser():
         epilog="start with:\n  mim-istd demo\n  mim-istd detect IMAGE\n'mim-istd COMMAND -h' explains a command and gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_demo): add(commands)
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_demo): add(commands)
     return parser
 
 # %% ../nbs/10b_command_line.ipynb #05a36ee3
@@ -461,3 +472,26 @@ def _export(args):
         out.unlink()
         raise
     print('the same as PyTorch: ' + ', '.join(f'{h} × {w} within {d:.0e}' for (h, w), d in found.items()))
+
+# %% ../nbs/10b_command_line.ipynb #7efd6f93
+def _test_figures(card):
+    "(what was measured, figures) of a card, line by line."
+    test, lists = card.get('test', {}), card.get('lists', {})
+    if 'basicirstd' in test: test = {'NUAA-SIRST': test, 'IRSTD-1k': card['irstd']} # wide, whose card is older
+    return [(f"{where}{', ' + lists[where] if where in lists else ''}", protocol, r) for where, by in test.items() for protocol, r in by.items()]
+
+def _weights(args):
+    "mim-istd weights"
+    from mim_istd.detection import find_weights, list_weights, read_card
+    from mim_istd.metrics import report
+    for i, name in enumerate([] if args.weights else list_weights()):
+        card = read_card(find_weights(name))
+        print(f"{name}{' (default)' if i == 0 else ''}: {card['parameters']:,} parameters, trained on {card['train_images']} images")
+        for where, protocol, r in _test_figures(card):
+            if protocol == 'basicirstd': print(f'  {where}: {report(r)}')
+    if not args.weights: return print("test images in the protocol basicirstd; 'mim-istd weights NAME' says more")
+    card = read_card(find_weights(args.weights))
+    plain = lambda v: ', '.join(f'{k} {plain(x)}' for k, x in v.items()) if isinstance(v, dict) and v else f'{v:.4g}' if isinstance(v, float) else str(v)
+    for k, v in card.items():
+        if k not in ('test', 'irstd', 'lists') and v is not None: print(f"{k.replace('_', ' ')}: {plain(v)}")
+    for where, protocol, r in _test_figures(card): print(f'{where}, {protocol}: {report(r)}')
