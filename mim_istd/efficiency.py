@@ -17,7 +17,7 @@ from torch import nn
 from .benchmark import describe
 from .block import MiMBlock
 from .losses import SupervisedLoss, bce_loss
-from .network import count_operations, count_parameters, get_model, list_models
+from .network import PRESETS, count_operations, count_parameters, get_model, list_models
 from .tiles import peak_bytes
 
 # %% ../nbs/11_efficiency.ipynb #6bbe8fef
@@ -287,7 +287,7 @@ def plot_curves(
     fig, axs = plt.subplots(1, 2, figsize=(8, 3.6))
     for ax, what, label in zip(axs, ('ms', 'peak_mib'), ('latency (ms)', 'peak memory (MiB)')):
         for i, (name, (x, y)) in enumerate(_series(result, what, names).items()):
-            ours = name in ('laptop', 'paper', 'arxiv', 'tgrs', 'mim-conv', 'mim block')
+            ours = name in (*PRESETS, 'mim-conv', 'mim block')
             ax.loglog(x, y, marker=_MARKERS[i % len(_MARKERS)], ms=4, lw=1.6 if ours else .8, ls='-' if ours else '--',
                       color=plt.cm.Greys(.95) if ours else plt.cm.tab10(i % 10), label=name)
         sides = sorted({r['side'] for r in load_result(result)['rows']})
@@ -311,7 +311,7 @@ def plot_bubbles(
     fig, ax = plt.subplots(figsize=(6.4, 3.6))
     for r in rows:
         ax.scatter(r['ms'], up(r), s=1200*r['peak_mib']/most, color='0.6', edgecolor='k', alpha=.5)
-        ax.annotate(f"{r['model']}, {r['peak_mib']:.0f} MiB", (r['ms'], up(r)), (5, 4), textcoords='offset points', fontsize=7)
+        ax.annotate(r['model'], (r['ms'], up(r)), (5, 4), textcoords='offset points', fontsize=7)
     ax.set(xscale='log', yscale='log' if accuracy is None else 'linear', xlabel=f'latency at {side}² (ms); area: peak memory',
            ylabel=f'dense GMAC at {side}²' if accuracy is None else label)
     ax.margins(.15)
