@@ -348,6 +348,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mim_istd.cli._add_synth': ('command_line.html#_add_synth', 'mim_istd/cli.py'),
                               'mim_istd.cli._add_train': ('command_line.html#_add_train', 'mim_istd/cli.py'),
                               'mim_istd.cli._add_weights': ('command_line.html#_add_weights', 'mim_istd/cli.py'),
+                              'mim_istd.cli._add_weights_option': ('command_line.html#_add_weights_option', 'mim_istd/cli.py'),
                               'mim_istd.cli._between': ('command_line.html#_between', 'mim_istd/cli.py'),
                               'mim_istd.cli._command': ('command_line.html#_command', 'mim_istd/cli.py'),
                               'mim_istd.cli._complain': ('command_line.html#_complain', 'mim_istd/cli.py'),

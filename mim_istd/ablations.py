@@ -414,10 +414,10 @@ _FIGURES = {'IoU': 100, 'nIoU': 100, 'Pd': 100, 'Fa': 1e6}
 
 def by_seed(
     results, # from `collect`
-    figure='IoU', # 'IoU', 'nIoU', 'Pd' (per cent) or 'Fa' (1e-6)
+    figure='IoU', # 'IoU', 'nIoU', 'Pd' (per cent), 'Fa' (1e-6), or another number of the summaries, as it is
 ) -> pd.DataFrame: # rows variants, columns seeds
     "One figure of all finished runs."
-    rows = {(r['variant'], r['seed']): _FIGURES[figure] * r['summary'][figure] for r in results if r['finished']}
+    rows = {(r['variant'], r['seed']): _FIGURES.get(figure, 1) * r['summary'][figure] for r in results if r['finished']}
     if not rows: raise ValueError('No finished run among the results: let the runs end, or look at their logs')
     table = pd.Series(rows).unstack()
     return table.reindex([v for v in VARIANTS if v in table.index])

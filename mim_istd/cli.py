@@ -95,6 +95,9 @@ def _command(commands, name, run, help, epilog):
 _NETWORKS = ('laptop, wide, sharp, outer, paper, arxiv, tgrs; to compare with, acm-fpn, acm-unet, alcnet, dnanet, isnet, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
 _METHODS = 'top-hat, max-median, mpcm, ipi, pstnn, mslstipt'
 
+def _add_weights_option(p):
+    p.add_argument('--weights', default='default', help='weights file, run folder, or weights of the package: outer, sharp, sharp-basicirstd, wide (default: outer)')
+
 def _add_model(p):
     p.add_argument('--model', metavar='NAME', help=f'network that the weights must hold, or a method without training: {_METHODS} (default: whatever the weights hold)')
 
@@ -103,7 +106,7 @@ def _add_detect(commands):
     p.add_argument('paths', nargs='+', metavar='PATH', help='files (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films), folders or patterns')
     p.add_argument('-o', '--out', default='detections', metavar='OUT', help='folder for the results (default: detections)')
     p.add_argument('-r', '--recursive', action='store_true', help='also the subfolders of folders')
-    p.add_argument('--weights', default='default', help='weights file, run folder, or weights of the package: outer, sharp, sharp-basicirstd, wide (default: outer)')
+    _add_weights_option(p)
     _add_model(p)
     p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5, help='a pixel is target above this probability (default: 0.5)')
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX', help='drop smaller targets (default: 1)')
@@ -146,7 +149,7 @@ def _add_evaluate(commands):
     p.add_argument('--lists', help='which of several lists of names, e.g. idx_427')
     p.add_argument('--protocol', nargs='+', choices=('basicirstd', 'paper', 'corrected'), default=['basicirstd'],
                    metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
-    p.add_argument('--weights', default='default', help='weights file, run folder, or weights of the package: outer, sharp, sharp-basicirstd, wide (default: outer)')
+    _add_weights_option(p)
     _add_model(p)
     p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5, help='a pixel is target above this probability (default: 0.5)')
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
@@ -171,7 +174,7 @@ def _add_demo(commands):
 def _add_export(commands):
     p = _command(commands, 'export', _export, 'write a network as a file for other runtimes', _EXPORT)
     p.add_argument('-o', '--out', required=True, metavar='FILE', help='file to write, .onnx or .pt2')
-    p.add_argument('--weights', default='default', help='weights file, run folder, or weights of the package: outer, sharp, sharp-basicirstd, wide (default: outer)')
+    _add_weights_option(p)
     p.add_argument('--size', nargs=2, type=_between(int, 16, _ANY), metavar=('H', 'W'), help='image size of a .pt2 file (default: 512 512)')
     p.add_argument('--standardized', action='store_true', help='for images that are standardized already; such a file is not compared')
     p.add_argument('--no-check', action='store_true', help='do not compare the file with PyTorch')

@@ -198,7 +198,7 @@ def find_competitors(
 ) -> list: # of `Competitor`: methods without training first
     "All who can take part."
     found = [Competitor(name, name) for name in CLASSICAL]
-    if package: found += [Competitor(f'{name} (package)', name, name) for name in ('wide', 'sharp', 'outer')] # sharp-basicirstd saw images of other test lists
+    if package: found += [Competitor(f'{name} (package)', name, name) for name in list_weights() if name != 'sharp-basicirstd'] # which saw images of other test lists
     if weights_dir is not None:
         top = Path(weights_dir)
         if not top.is_dir(): raise FileNotFoundError(f'No folder {top}: give the folder that holds the runs')
