@@ -485,15 +485,15 @@ def _test_figures(card):
 
 def _weights(args):
     "mim-istd weights"
-    from mim_istd.detection import find_weights, list_weights, read_card
+    from mim_istd.detection import list_weights, read_card
     from mim_istd.metrics import report
     for i, name in enumerate([] if args.weights else list_weights()):
-        card = read_card(find_weights(name))
+        card = read_card(name)
         print(f"{name}{' (default)' if i == 0 else ''}: {card['parameters']:,} parameters, trained on {card['train_images']} images")
         for where, protocol, r in _test_figures(card):
             if protocol == 'basicirstd': print(f'  {where}: {report(r)}')
     if not args.weights: return print("test images in the protocol basicirstd; 'mim-istd weights NAME' says more")
-    card = read_card(find_weights(args.weights))
+    card = read_card(args.weights)
     plain = lambda v: ', '.join(f'{k} {plain(x)}' for k, x in v.items()) if isinstance(v, dict) and v else f'{v:.4g}' if isinstance(v, float) else str(v)
     for k, v in card.items():
         if k not in ('test', 'irstd', 'lists') and v is not None: print(f"{k.replace('_', ' ')}: {plain(v)}")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CSV_FIELDS', 'DEFAULT_WEIGHTS', 'FORMATS', 'Target', 'target_scr', 'find_targets', 'as_grey', 'Detections', 'to_csv',
-           'to_display', 'write_whole', 'WeightsError', 'save_weights', 'list_weights', 'read_card', 'load_weights',
-           'find_weights', 'find_method', 'check_model', 'Detector', 'find_images', 'output_names', 'write_outputs',
+           'to_display', 'write_whole', 'WeightsError', 'save_weights', 'list_weights', 'find_weights', 'read_card',
+           'load_weights', 'find_method', 'check_model', 'Detector', 'find_images', 'output_names', 'write_outputs',
            'TargetTable']
 
 # %% ../nbs/10_detection.ipynb #28997ce8
@@ -255,11 +255,24 @@ def list_weights() -> list: # names, the default first
     "The weights that come with the package."
     return sorted((f.stem for f in _packaged().glob('*.safetensors')), key=lambda n: (n != DEFAULT_WEIGHTS, n))
 
+def find_weights(
+    weights='default', # 'default', another of `list_weights`, a weights file, or a run folder
+) -> Path: # the file
+    "Which file is meant."
+    path, packaged = Path(weights).expanduser(), _packaged()/f"{DEFAULT_WEIGHTS if str(weights) == 'default' else weights}.safetensors"
+    if str(weights) == 'default' and not packaged.is_file():
+        raise FileNotFoundError(f'This copy of mim_istd carries no default weights ({packaged}); train with `mim-istd train` and give its folder as weights')
+    if str(weights) == 'default' or (str(weights) in list_weights() and not path.exists()): return packaged
+    if not path.is_dir(): return path
+    if (path/'best.safetensors').is_file(): return path/'best.safetensors'
+    raise FileNotFoundError(f'No best.safetensors in {path}: give a weights file, or the folder of a training run that has finished an epoch')
+
+# %% ../nbs/10_detection.ipynb #readcard
 def read_card(
-    path, # weights file
+    weights, # as in `find_weights`
 ) -> dict: # 'config' and whatever was saved as `extra`
     "What a weights file says about itself."
-    path = Path(path)
+    path = find_weights(weights)
     if not path.is_file(): raise FileNotFoundError(f'No weights file {path}: check the name, take one of the package ({", ".join(list_weights())}), or train with `mim-istd train`')
     try:
         with safe_open(path, 'pt') as f: header = f.metadata() or {}
@@ -284,10 +297,11 @@ def _check_scale(config, saved):
     if max(numbers, default=0) > max(largest, 1024) or blocks > max(len(saved), 1024): raise ValueError('its config is of a far larger network than its tensors')
 
 def load_weights(
-    path, # weights file
+    weights='default', # as in `find_weights`
     device='cpu', # where the network goes
 ): # the network, in evaluation mode
     "Build the network that a weights file holds."
+    path = find_weights(weights)
     config = read_card(path)['config']
     try:
         with safe_open(path, 'pt') as f:
@@ -302,19 +316,6 @@ def load_weights(
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, SafetensorError) as e:
         raise WeightsError(f'{path} needs a network that this version cannot build: {e}') from e
     return model.to(device).eval()
-
-# %% ../nbs/10_detection.ipynb #07723fe4
-def find_weights(
-    weights='default', # 'default', another of `list_weights`, a weights file, or a run folder
-) -> Path: # the file
-    "Which file is meant."
-    path, packaged = Path(weights).expanduser(), _packaged()/f"{DEFAULT_WEIGHTS if str(weights) == 'default' else weights}.safetensors"
-    if str(weights) == 'default' and not packaged.is_file():
-        raise FileNotFoundError(f'This copy of mim_istd carries no default weights ({packaged}); train with `mim-istd train` and give its folder as weights')
-    if str(weights) == 'default' or (str(weights) in list_weights() and not path.exists()): return packaged
-    if not path.is_dir(): return path
-    if (path/'best.safetensors').is_file(): return path/'best.safetensors'
-    raise FileNotFoundError(f'No best.safetensors in {path}: give a weights file, or the folder of a training run that has finished an epoch')
 
 # %% ../nbs/10_detection.ipynb #e23f1915
 def find_method(
