@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'Components', 'components', 'match_targets', 'Protocol', 'get_protocol', 'ground_truth', 'resize_nearest',
-           'Counts', 'count_image', 'SegmentationMetrics', 'summarize', 'report', 'ThresholdSweep', 'learner_metrics']
+           'Counts', 'count_image', 'SegmentationMetrics', 'summarize', 'report', 'pooled_iou', 'ThresholdSweep',
+           'learner_metrics']
 
 # %% ../nbs/08_metrics.ipynb #e25eff5b
 from dataclasses import asdict, dataclass, fields
@@ -261,6 +262,17 @@ def report(
     r = results
     return (f"IoU {100*r['IoU']:.2f}  nIoU {100*r['nIoU']:.2f}  Pd {100*r['Pd']:.2f} ({r['found']} of {r['targets']})  "
             f"Fa {1e6*r['Fa']:.2f}e-6 ({r['false_components']} false in {r['images']} images)")
+
+# %% ../nbs/08_metrics.ipynb #b0a7c1d3
+def pooled_iou(
+    results, # from `SegmentationMetrics.compute`, one of each set
+) -> float: # 0 to 1; NaN if there is no target and nothing was predicted
+    "IoU of several sets together."
+    intersection, union = 0, 0
+    for r in results:
+        intersection += r['intersection']
+        union += r['target_pixels'] + r['predicted_pixels'] - r['intersection']
+    return intersection / union if union else math.nan
 
 # %% ../nbs/08_metrics.ipynb #5cd0b5cb
 class ThresholdSweep:
