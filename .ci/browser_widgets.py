@@ -13,8 +13,9 @@ import tifffile
 from PIL import Image
 
 from check_site import FLAGS, find_browser
-from mim_istd.data import example_images, read_image
-from mim_istd.detection import Detector
+from mim_istd.data.synthetic import example_images
+from mim_istd.data.reading import read_image
+from mim_istd.detection.detector import Detector
 
 ROOT, NOTEBOOK, PATIENCE = Path(__file__).resolve().parents[1], '16b_widgets.ipynb', 60_000
 # what JupyterLab itself says, whatever the notebook. A view waits 2 s for its model, complains, and draws itself when the model comes, which on a

@@ -144,7 +144,7 @@ def check_menus(page, address, width, report):
         page.locator('.mobile-header .toc-overlay-icon').first.click()
         page.wait_for_timeout(500)
         if not inside('.toc-tree'): report('the contents of the page cannot be reached')
-    for query, expected in (('selective scan', '01_selective_scan.html'), ('find_targets', 'api/mim_istd.detection.html')):
+    for query, expected in (('selective scan', '01_selective_scan.html'), ('find_targets', 'api/mim_istd.detection.detector.html')):
         page.goto(f'{address}/search.html?q={query.replace(" ", "+")}')
         try: page.wait_for_selector('#search-results li a', timeout=15_000)
         except Exception: report(f'the search for {query!r} finds nothing'); continue

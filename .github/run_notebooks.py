@@ -1,6 +1,6 @@
 """Run notebooks cell by cell, as `nbdev_test` does, where nbdev cannot be installed beside the oldest dependencies.
 
-    python .github/run_notebooks.py nbs/00_ssm.ipynb nbs/tutorials/3_the_paper.ipynb
+    python .github/run_notebooks.py nbs/book/00_ssm.ipynb nbs/tutorials/3_the_paper.ipynb
 
 Cells with `#| slow`, `#| cuda`, `#| notest` or `#| eval: false` are left out. The first error ends the run."""
 import os, re, subprocess, sys, time

@@ -21,14 +21,13 @@ settings.read(root/'settings.ini', encoding='utf-8')
 settings = settings['DEFAULT']
 
 NPM = ('mathjax@3.2.2', 'requirejs@2.3.7', '@jupyter-widgets/html-manager@1.0.15')
-PARTS = ((0, 'The model'), (6, 'From images to targets'), (11, 'Measured and compared'), (17, 'In use'))   # by first chapter number
+PARTS = dict(tutorials='Tutorials', book='Book', workshop='Workshop', experiments='Experiments')   # folder: its name in the list
 KEEP_TAGS = ('remove-input', 'remove-output', 'remove-cell', 'hide-input', 'hide-output', 'hide-cell', 'output_scroll')
 
 def pages():
-    "The notebooks of the site, as paths without suffix relative to nbs/: chapters and tutorials, each in order."
-    names = sorted(p.stem for p in nbs.glob('*.ipynb') if not p.name.startswith('_'))
-    chapters = [n for n in names if n[0].isdigit()]
-    return chapters, [f'tutorials/{p.stem}' for p in sorted((nbs/'tutorials').glob('*.ipynb'))], [n for n in names if not n[0].isdigit()]
+    "The notebooks of the site, as paths without suffix relative to nbs/: those of each part in order, and those of no part."
+    parts = {part: [f'{part}/{p.stem}' for p in sorted((nbs/part).glob('*.ipynb'))] for part in PARTS}
+    return parts, sorted(p.stem for p in nbs.glob('*.ipynb') if not p.name.startswith('_'))
 
 def read(name): return nbformat.read(nbs/f'{name}.ipynb', as_version=4)
 
@@ -114,7 +113,7 @@ def convert(nb, name, library):
             c = new_markdown_cell(tagged(doclinks(relink(c.source, name), known)), id=c.id)
         else:
             told = dict(re.findall(r'^#\|\s*([\w-]+):?[ \t]*(.*)$', c.source, re.M))
-            if told.keys() & {'hide', 'default_exp', 'exporti', 'include', 'hide_input'} and 'export' not in told: continue
+            if 'hide' in told or told.keys() & {'default_exp', 'exporti', 'include', 'hide_input'} and 'export' not in told: continue
             c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
             if not c.source.strip() and not c.outputs: continue
             tags = [t for t in c.metadata.get('tags', []) if t in KEEP_TAGS]
@@ -140,18 +139,14 @@ def facts(name, library):
 
 def toctree(caption, names, depth=1): return f':::{{toctree}}\n:hidden:\n:caption: {caption}\n:maxdepth: {depth}\n\n' + '\n'.join(names) + '\n:::'
 
-def landing(nb, chapters, tutorials, titles):
+def landing(nb, parts, titles):
     "The front page: the README's notebook, and below its picture a way on for each kind of reader."
     cards = (here/'readers.md').read_text(encoding='utf-8')
     at = next(i for i, c in enumerate(nb.cells) if c.cell_type == 'markdown' and '](images/' in c.source)
     picture, below = re.match(r'(.*?!\[[^]]*\]\([^)]*\)\s*(?:\*[^\n]*\*\s*)?)(.*)$', nb.cells[at].source, re.S).groups()
     nb.cells[at:at+1] = [new_markdown_cell(t) for t in (picture, cards, below) if t.strip()]
-    number = lambda n: int(re.match(r'\d+', n)[0])
-    listed = lambda n: f"{re.match(r'[0-9]+[a-z]*', n)[0]} · {titles[n]} <{n}>"
-    ends = [p[0] for p in PARTS[1:]] + [10**9]
-    trees = [toctree('Tutorials', tutorials)]
-    for (first, caption), end in zip(PARTS, ends):
-        if members := [listed(n) for n in chapters if first <= number(n) < end]: trees.append(toctree(caption, members))
+    def listed(n): return f"{int(re.match(r'[0-9]+', n.split('/')[1])[0])} · {titles[n]} <{n}>"
+    trees = [toctree(caption, [listed(n) for n in parts[part]]) for part, caption in PARTS.items()]
     trees.append(toctree('Reference', ['glossary', 'data', 'api/index']))
     nb.cells.append(new_markdown_cell('\n\n'.join(trees)))
     return nb
@@ -187,12 +182,12 @@ def assets(static, cache):
 def write_sources(src):
     "All sources of the site, written to the folder `src`."
     library = api.read_library(root, settings['lib_path'])
-    chapters, tutorials, others = pages()
-    books = {n: read(n) for n in [*chapters, *tutorials, *others]}
+    parts, others = pages()
+    books = {n: read(n) for n in [*(n for names in parts.values() for n in names), *others]}
     titles = {n: title(nb, n) for n, nb in books.items()}
     for name, nb in books.items():
         nb = convert(nb, name, library)
-        if name == 'index': nb = landing(nb, chapters, tutorials, titles)
+        if name == 'index': nb = landing(nb, parts, titles)
         else: nb.cells.insert(1, facts(name, library))
         nb.nbformat, nb.nbformat_minor = 4, 5
         nbformat.validate(nb)
