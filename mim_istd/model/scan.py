@@ -38,11 +38,12 @@ def _finish(y, u, D, z, out_dtype):
 def _recurrence(u, delta, A, B, C):
     "S6 step by step: `y (B, D, L)` and the last state `(B, D, N)`."
     B, C = _grouped(B), _grouped(C)
-    u_, delta_ = (rearrange(x, 'b (g p) l -> l b g p 1', g=B.shape[1]) for x in (u, delta))
-    B_, C_ = (rearrange(x, 'b g n l -> l b g 1 n') for x in (B, C))
-    A = rearrange(A, '(g p) n -> g p n', g=B.shape[1])
+    g = B.shape[1]
+    tokens = [*(rearrange(x, 'b (g p) l -> b g p 1 l', g=g) for x in (u, delta)),
+              *(rearrange(x, 'b g n l -> b g 1 n l') for x in (B, C))]
+    A = rearrange(A, '(g p) n -> g p n', g=g)
     h, ys = u.new_zeros(u.shape[0], *A.shape), []                              # (B, G, D/G, N)
-    for u_t, delta_t, B_t, C_t in zip(u_, delta_, B_, C_):
+    for u_t, delta_t, B_t, C_t in zip(*(x.unbind(-1) for x in tokens)):
         h = torch.exp(delta_t * A) * h + (delta_t * u_t) * B_t                 # eq. 2 and 3, now with a t on everything
         ys.append((C_t * h).sum(-1))
     y = rearrange(torch.stack(ys, -1), 'b g p l -> b (g p) l') if ys else u * delta   # no token: an empty y
