@@ -11,7 +11,7 @@ import dataclasses, importlib, math
 from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from fastcore.basics import patch
 from torch import nn
 from .block import MiMBlock, image_to_words, words_to_image
@@ -129,7 +129,7 @@ def forward(self: Stem, image): # (B, in_channels, H, W), sides divisible by the
     word_map = self.words(shared)
     words, hw = image_to_words(word_map, self.p), (word_map.shape[2]//self.p, word_map.shape[3]//self.p)
     if self.sentences is None: sentences = words.new_zeros(image.shape[0], hw[0]*hw[1], self.sentence_dim)
-    else: sentences = self.sentences(shared).flatten(2).transpose(1, 2)
+    else: sentences = rearrange(self.sentences(shared), 'b d h w -> b (h w) d')
     return shared, words, sentences, hw
 
 # %% ../../nbs/book/05_network.ipynb #80098d32
@@ -140,9 +140,10 @@ class SentenceMerge(nn.Module):
         self.norm, self.reduction = nn.LayerNorm(4*dim), nn.Linear(4*dim, 2*dim, bias=False)
 
     def forward(self, sentences, hw):
-        (B, _, D), (H, W) = sentences.shape, hw
-        x = sentences.reshape(B, H//2, 2, W//2, 2, D).permute(0, 1, 3, 4, 2, 5)  # columns of the 2 × 2 square outermost
-        return self.reduction(self.norm(x.reshape(B, -1, 4*D)))
+        h, w = hw[0]//2, hw[1]//2
+        # (p, q): row and column in the 2 × 2 square
+        x = rearrange(sentences, 'b (h p w q) d -> b (h w) (q p d)', h=h, w=w, p=2, q=2)
+        return self.reduction(self.norm(x))
 
 # %% ../../nbs/book/05_network.ipynb #abdccbbd
 class WordMerge(nn.Module):
@@ -154,7 +155,7 @@ class WordMerge(nn.Module):
     def forward(self, words, hw):
         q = 2*self.p
         x = image_to_words(words_to_image(self.norm(words), hw), q)              # (B·n/4, q·q, c)
-        return self.conv(x.transpose(1, 2).unflatten(2, (q, q))).flatten(2).transpose(1, 2)
+        return rearrange(self.conv(rearrange(x, 'n (y x) c -> n c y x', y=q)), 'n c y x -> n (y x) c')
 
 # %% ../../nbs/book/05_network.ipynb #061c1f63
 class Stage(nn.ModuleList):
@@ -188,10 +189,9 @@ class PatchExpand(nn.Module):
         self.expand, self.norm = nn.Linear(dim, 2*dim, bias=False), nn.LayerNorm(dim//2)
 
     def forward(self, x):
-        x = self.expand(x.permute(0, 2, 3, 1))
-        B, H, W, C = x.shape
-        x = x.reshape(B, H, W, 2, 2, C//4).permute(0, 1, 3, 2, 4, 5).reshape(B, 2*H, 2*W, C//4)
-        return self.norm(x).permute(0, 3, 1, 2)
+        x = self.expand(rearrange(x, 'b c h w -> b h w c'))
+        x = self.norm(rearrange(x, 'b h w (p q c) -> b (h p) (w q) c', p=2, q=2))
+        return rearrange(x, 'b h w c -> b c h w')
 
 # %% ../../nbs/book/05_network.ipynb #a4f73119
 class ResBlock(nn.Module):
@@ -313,12 +313,12 @@ def _prepare(self: MiM, x):
     if min(H, W) < 16: raise ValueError(f"an image of {H}×{W} pixels is too small; both sides must be at least 16")
     if C not in (1, wanted):
         raise ValueError(f"images have {C} channels, this network takes {wanted}; pass one channel, or {wanted}")
-    if C != wanted: x = x.expand(-1, wanted, -1, -1)
+    if C != wanted: x = repeat(x, 'b 1 h w -> b c h w', c=wanted)
     h, w = -H % self.multiple, -W % self.multiple
     return _channels_last(F.pad(x, (0, w, 0, h), mode='replicate') if h or w else x)
 
 def _channels_last(x):
-    "The same (B, C, H, W) with the channels innermost in memory, and so all maps made of it: batch norm of few channels is several times faster."
+    "The same (B, C, H, W) with channels innermost in memory: batch norm of few channels is then several times faster."
     B, C, H, W = x.shape
     # one channel: the same memory, said so
     return x.contiguous(memory_format=torch.channels_last) if C > 1 else x.reshape(B, H, W, 1).permute(0, 3, 1, 2)
@@ -335,7 +335,7 @@ def _encode(self: MiM, x):
             sentences, hw = self.sentence_merges[i-1](sentences, hw), (hw[0]//2, hw[1]//2)
         words, sentences = stage(words, sentences, hw)
         if i == 0 and self.config.head_words: word_map = words_to_image(words, hw)
-        outputs.append(self.ups[i](sentences.transpose(1, 2).unflatten(2, hw)))
+        outputs.append(self.ups[i](rearrange(sentences, 'b (h w) d -> b d h w', h=hw[0], w=hw[1])))
     return shared, outputs, word_map
 
 @patch
