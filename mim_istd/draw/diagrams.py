@@ -50,8 +50,8 @@ def _encoder(ax, config, top):
     for i, (y, depth) in enumerate(zip(rows, config.depths)):
         c, D, s = config.word_dim*2**i, config.sentence_dim*2**i, config.sentence_stride*2**i
         _box(ax, 4.2, y, f'stage {i+1}: {depth} MiM block{"s"*(depth > 1)}', w=3.9, kind='scan')
-        ax.text(2.1, y, f'sentences: {D} channels, stride {s}\nwords: {c} channels, stride {config.word_stride*2**i}', ha='right',
-                va='center', fontsize=7, color='0.25')
+        ax.text(2.1, y, f'sentences: {D} channels, stride {s}\nwords: {c} channels, '
+                f'stride {config.word_stride*2**i}', ha='right', va='center', fontsize=7, color='0.25')
         _box(ax, 8.4, y, f'up ×2\n{D} channels, stride {s//2}', w=3.4)
         _arrow(ax, (6.15, y), (6.7, y))
         if i: _arrow(ax, (4.2, rows[i-1] - .45), (4.2, y + .45), text='merge 2 × 2')

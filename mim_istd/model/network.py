@@ -188,7 +188,7 @@ class Stage(nn.ModuleList):
 
 # %% ../../nbs/book/05_network.ipynb #f0ed0d2e
 def upsample(dim):
-    "(B, dim, H, W) to (B, dim, 2H, 2W): transposed convolution and convolution, each with batch norm and GELU (§3.2.2)."
+    "Transposed convolution, convolution, each with norm and GELU (§3.2.2): (B, dim, H, W) to (B, dim, 2H, 2W)."
     return nn.Sequential(nn.ConvTranspose2d(dim, dim, 2, 2), nn.BatchNorm2d(dim), nn.GELU(),
                          nn.Conv2d(dim, dim, 3, padding=1), nn.BatchNorm2d(dim), nn.GELU())
 
@@ -342,7 +342,7 @@ def _channels_last(x):
 # %% ../../nbs/book/05_network.ipynb #ff704feb
 @patch
 def _encode(self: MiM, x):
-    "Prepared image -> shared stem features, list of up-sampled stage outputs, map of the words of stage 1 for a head that wants it"
+    "Prepared image -> shared stem features, up-sampled outputs of all stages, map of stage 1's words or None."
     shared, words, sentences, hw = self.stem(x)
     outputs, word_map = [], None
     for i, stage in enumerate(self.stages):
