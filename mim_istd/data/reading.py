@@ -184,8 +184,8 @@ def _tiff_page(page, path):
         try: return read()
         except _BROKEN as e: errors.append(e)
     if any('imagecodecs' in str(e) or isinstance(e, ImportError) for e in errors):
-        raise DataError(f'a TIFF of {page.bitspersample} bits with compression {page.compression.name}, which needs a '
-                        'package more: pip install imagecodecs, or save it without compression') from errors[0]
+        raise DataError(f'a TIFF of {page.bitspersample} bits and compression {page.compression.name}, which needs a '
+                        'package more: pip install imagecodecs, or save it uncompressed with 8 or 16 bits') from errors[0]
     raise errors[0]
 
 # %% ../../nbs/workshop/07_image_files.ipynb #df1dff7f
