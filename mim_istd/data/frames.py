@@ -98,7 +98,8 @@ def _raw_frames(path, raw):
     for i in range(frames): yield values[i], i if frames > 1 else None, None
 
 # %% ../../nbs/workshop/08_frames.ipynb #82c79af5
-VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.ts', '.wmv', '.flv', '.3gp', '.m2ts',
+VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.ts', '.wmv', '.flv', '.3gp',
+                  '.m2ts',
                   '.mts', '.y4m', '.h264', '.mxf')
 _CONTAINERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv,yuv4mpegpipe,h264,mxf'
 

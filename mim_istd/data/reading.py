@@ -19,7 +19,8 @@ class DataError(ValueError):
 
 # what Pillow, tifffile, NumPy and zlib raise for files that are cut short or not images at all
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error, ArithmeticError,
-           MemoryError, ImportError, TypeError, AttributeError, RuntimeError, tokenize.TokenError, tifffile.TiffFileError,
+           MemoryError, ImportError, TypeError, AttributeError, RuntimeError, tokenize.TokenError,
+           tifffile.TiffFileError,
            Image.DecompressionBombError)
 
 # %% ../../nbs/workshop/07_image_files.ipynb #21dd9637
@@ -66,7 +67,9 @@ def _pixels(
     orientation=None, # None: that of its EXIF data
 ):
     "`(H, W)` or `(H, W, C)` array, turned upright; palettes looked up, everything else left in its own type."
-    if orientation is None: orientation = 1 if image.format == 'TIFF' else _orientation(image) # Pillow turns TIFF itself
+    image.load() # some formats tell the orientation only then
+    # Pillow turns TIFF itself
+    if orientation is None: orientation = 1 if image.format == 'TIFF' else _orientation(image)
     if image.mode in ('P', 'PA', 'CMYK', 'YCbCr', 'LAB', 'HSV'): image = image.convert('RGB')
     return _turn(np.asarray(image), orientation)
 
@@ -78,7 +81,8 @@ def _note_flir(image):
     hidden = any(k == 'APP1' and data.startswith(b'FLIR\0') for k, data in getattr(image, 'applist', ()))
     if not hidden or 'flir' in _told: return
     _told.add('flir')
-    warnings.warn(f'{image.filename} is a radiometric JPEG of FLIR. Its picture is read, not its temperatures, here and '
+    warnings.warn(f'{image.filename} is a radiometric JPEG of FLIR. Its picture is read, not its temperatures, here '
+                  f'and '
                   'in other such files; export them as 16-bit TIFF to detect in temperatures', stacklevel=2)
 
 def _one_frame(image):
@@ -167,7 +171,8 @@ def _tiff_readers(page, path):
     plain = page.photometric.name in ('MINISBLACK', 'MINISWHITE', 'RGB')
     if page.dtype is None or not plain and page.dtype.itemsize == 1: return [second]
     if page.photometric.name == 'PALETTE': return [second]
-    exact = page.dtype.str[1:] in ('u1', 'u2', 'i2', 'f4', 'b1') and (page.dtype.itemsize == 1 or page.samplesperpixel == 1)
+    exact = (page.dtype.str[1:] in ('u1', 'u2', 'i2', 'f4', 'b1')
+             and (page.dtype.itemsize == 1 or page.samplesperpixel == 1))
     tag = page.tags.get(274)
     turned = tag is not None and tag.value in (5, 6, 7, 8) # Pillow mixes these up where nothing is compressed
     if page.dtype.itemsize == 1 and not turned: return [second, first]
