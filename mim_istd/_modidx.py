@@ -464,6 +464,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'mim_istd/data/sets.py'),
                                     'mim_istd.data.sets.MaskReader._values': ( 'book/images_and_masks.html#maskreader._values',
                                                                                'mim_istd/data/sets.py'),
+                                    'mim_istd.data.sets.MaskReader._where': ( 'book/images_and_masks.html#maskreader._where',
+                                                                              'mim_istd/data/sets.py'),
                                     'mim_istd.data.sets._check_masks_folder': ( 'book/images_and_masks.html#_check_masks_folder',
                                                                                 'mim_istd/data/sets.py'),
                                     'mim_istd.data.sets._custom_rule': ('book/images_and_masks.html#_custom_rule', 'mim_istd/data/sets.py'),

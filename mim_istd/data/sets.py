@@ -74,6 +74,7 @@ def _mask_pixels(path):
         if not (colour == colour[..., :1]).all(): return np.where(colour.any(-1), 255, 0).astype(np.uint8)
         pixels = colour[..., 0]
     if pixels.dtype.kind == 'b': return pixels * np.uint8(255)
+    pixels = pixels.astype(pixels.dtype.newbyteorder('='), copy=False)
     return np.nan_to_num(pixels, posinf=0, neginf=0) if pixels.dtype.kind == 'f' else pixels
 
 def _few(values):
@@ -132,11 +133,16 @@ def _scale(self:MaskReader, dtype):
         high = max(found, default=0)
         if high != top and (len(found) < 2 or found == set(range(1, len(found) + 1))): scale = None
         elif min(found) > 0 and high in (top, 255): scale = 255 / high
-        else: raise DataError(f'The masks in {Path(self.paths[0]).parent} hold {_few(found)} beside 0, as '
+        else: raise DataError(f'{self._where()} hold {_few(found)} beside 0, as '
                               f'{np.dtype(dtype)}, and no rule says which are target. Give one: mask_rule="mask>0" '
                               'takes all, "mask==2" one class (--mask-rule on the command line)')
         self._scales[dtype] = scale
     return self._scales[dtype]
+
+@patch
+def _where(self:MaskReader):
+    first = Path(self.paths[0])
+    return f'The masks in {first.parent} ({first.name}, …)' if self.paths[1:] else f'The pixels of the mask {first}'
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #5368d544
 def read_mask(
