@@ -561,14 +561,19 @@ def split_validation(
     names, # image names of a training list
     fraction=0.1, # share that goes to validation
     seed=0, # which share
+    holding=None, # the names of images that hold a target: at least one of them goes to validation, if there are two
 ): # training names, validation names; each in the given order
     "A validation part of a training list. It depends on the names and the seed alone, not on their order."
     if not 0 < fraction < 1: raise ValueError(f'fraction is {fraction}: it should lie between 0 and 1')
     names = list(names)
     if len(names) < 2: raise DataError(f'{len(names)} image(s) cannot be split in two: give at least 2 names')
-    key = lambda n: hashlib.sha256(f'{seed}:{n}'.encode()).digest()
+    key = lambda n: hashlib.sha256(f'{seed}:{n}'.encode(errors='surrogateescape')).digest()
     count = min(max(1, round(fraction * len(names))), len(names) - 1)
-    valid = set(sorted(names, key=key)[:count])
+    order = sorted(names, key=key)
+    targets = [n for n in order if n in holding] if holding else []
+    valid = set(order[:count])
+    if len(targets) > 1 and not valid & set(targets): valid = {*order[:count-1], targets[0]}
+    if len(targets) > 1 and valid >= set(targets): valid = {*valid - {targets[-1]}, *order[count:count+1]}
     return [n for n in names if n not in valid], [n for n in names if n in valid]
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #defaff96
