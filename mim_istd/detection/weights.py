@@ -91,7 +91,7 @@ def read_card(
     try:
         with safe_open(path, 'pt') as f: header = f.metadata() or {}
     except (SafetensorError, OSError) as e:
-        hint = ' Checkpoints of the authors (.pth) are read by mim_istd.model.network.load_official.' if path.suffix in (
+        hint = ' Checkpoints of the authors (.pth) are read by mim_istd.model.checkpoints.load_official.' if path.suffix in (
                 '.pth', '.pt', '.tar') else ''
         raise WeightsError(f'{path} is not a readable safetensors file ({e}).{hint}') from e
     try: return {**json.loads(header.get('extra') or '{}'), 'config': dict(json.loads(header['config']))}

@@ -26,7 +26,8 @@ from scipy import stats
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import target_scr
 from ..measure.metrics import Counts, components, count_image, get_protocol, match_targets, summarize
-from ..model.network import MiM, MiMConfig, PRESETS, count_parameters
+from ..measure.costs import count_parameters
+from ..model.network import MiM, MiMConfig, PRESETS
 from ..measure.evaluation import predict, resize_logits, torch_device
 from ..training.loop import _check_same, input_transform, make_datasets, train
 from ..files import write_whole

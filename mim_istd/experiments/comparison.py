@@ -25,7 +25,8 @@ from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import Detector, to_display
 from ..detection.weights import find_weights, list_weights, read_card, write_whole
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
-from ..model.network import PRESETS, count_operations, get_model, list_models
+from ..measure.costs import count_operations
+from ..model.network import PRESETS, get_model, list_models
 from ..measure.evaluation import predict, protocol_view, resize_logits
 from ..training.recipe import get_recipe
 from ..training.loop import make_datasets, train

@@ -17,7 +17,8 @@ from torch import nn
 from ..kernels.benchmark import describe
 from ..model.block import MiMBlock
 from ..training.losses import SupervisedLoss, bce_loss
-from ..model.network import PRESETS, count_operations, count_parameters, get_model, list_models
+from .costs import count_operations, count_parameters
+from ..model.network import PRESETS, get_model, list_models
 from ..detection.tiles import peak_bytes
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #6bbe8fef
