@@ -10,6 +10,8 @@ import argparse, contextlib, errno, re, shutil, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from . import __version__
 
 # %% ../nbs/workshop/12_command_line.ipynb #945f7617
@@ -458,13 +460,15 @@ class _Results:
 # %% ../nbs/workshop/12_command_line.ipynb #3f2155af
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
-def _count(self, found):
+@patch
+def _count(self:_Results, found):
     if self.table: self.table.add(found)
     frame = 'frame' in found
     self.images, self.frames, self.targets = (self.images + (not frame), self.frames + frame,
                                               self.targets + len(found['targets']))
 
-def _not_written(self, base, e):
+@patch
+def _not_written(self:_Results, base, e):
     "One more failure; `OSError` if nothing else can be written either."
     reason = getattr(e, 'strerror', None) or e
     if getattr(e, 'errno', None) in _FULL or not _is_writable(self.out):
@@ -472,7 +476,8 @@ def _not_written(self, base, e):
     self.failed += 1
     _complain(f'cannot write {base} ({reason})')
 
-def _close(self):
+@patch
+def close(self:_Results):
     "Finish what was begun; what cannot be written any more is left out."
     while self.waiting:
         with contextlib.suppress(OSError): self.settle()
@@ -480,8 +485,6 @@ def _close(self):
     try:
         if self.table: self.table.close()
     except OSError as e: _complain(f'cannot write targets.csv ({e.strerror or e})')
-
-_Results._count, _Results._not_written, _Results.close = _count, _not_written, _close
 
 def _is_writable(folder):
     try: return _try_to_write(folder) is None

@@ -344,7 +344,7 @@ def split_validation(
     if not 0 < fraction < 1: raise ValueError(f'fraction is {fraction}: it should lie between 0 and 1')
     names = list(names)
     if len(names) < 2: raise DataError(f'{len(names)} image(s) cannot be split in two: give at least 2 names')
-    key = lambda n: hashlib.sha256(f'{seed}:{n}'.encode()).digest()
+    key = lambda n: hashlib.sha256(f'{seed}:{n}'.encode(errors='surrogateescape')).digest()
     count = min(max(1, round(fraction * len(names))), len(names) - 1)
     valid = set(sorted(names, key=key)[:count])
     return [n for n in names if n not in valid], [n for n in names if n in valid]

@@ -25,6 +25,7 @@ from scipy import stats
 
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import target_scr
+from ..detection.weights import to_json
 from ..measure.metrics import Counts, components, count_image, get_protocol, match_targets, summarize
 from ..model.network import MiM, MiMConfig, PRESETS, count_parameters
 from ..measure.evaluation import predict, resize_logits, torch_device
@@ -260,7 +261,7 @@ def run_variant(
     state = _trained(settings, config, recipe, folder, tell)
     if state is None: return None
     result = _measure(settings, variant, seed, config, recipe, state, folder)
-    _write_whole(file, (json.dumps(result) + '\n').encode())
+    _write_whole(file, (to_json(result, None) + '\n').encode())
     return result
 
 # %% ../../nbs/experiments/03_ablations.ipynb #c7ddd290
@@ -423,7 +424,7 @@ def save_results(
     drop = {'images'} | (set() if targets else {'targets'})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _write_whole(
-        Path(path), ('[' + ',\n'.join(json.dumps({k: v for k, v in r.items() if k not in drop}) for r in results)
+        Path(path), ('[' + ',\n'.join(to_json({k: v for k, v in r.items() if k not in drop}, None) for r in results)
                      + ']\n').encode())
 
 # %% ../../nbs/experiments/03_ablations.ipynb #0aa826b8

@@ -23,7 +23,7 @@ from torch.utils.data import ConcatDataset
 from ..baselines.classical import CLASSICAL
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import Detector, to_display
-from ..detection.weights import find_weights, list_weights, read_card, write_whole
+from ..detection.weights import find_weights, list_weights, read_card, to_json, write_whole
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from ..model.network import PRESETS, count_operations, get_model, list_models
 from ..measure.evaluation import predict, protocol_view, resize_logits
@@ -105,7 +105,7 @@ def is_done(
 def _equal_recipe(out, recipe):
     "The one recipe.json of all runs in a folder; written, or compared with the one that is there."
     path = out/'recipe.json'
-    if not path.is_file(): write_whole(path, (json.dumps({'recipe': asdict(recipe)}, indent=1) + '\n').encode())
+    if not path.is_file(): write_whole(path, (to_json({'recipe': asdict(recipe)}) + '\n').encode())
     there, now = asdict(get_recipe(path)), asdict(recipe)
     if wrong := [k for k in now if json.dumps(there[k]) != json.dumps(now[k])]:
         raise ValueError(f'the runs in {out} have another recipe: {wrong[0]} is {there[wrong[0]]!r} there and '
@@ -346,7 +346,7 @@ def compare(
             if who.weights: row |= _training_facts(who.weights)
             table['rows'][who.label] = row
             say(f"{data.root.name:12} {who.label:18} {_figures(row)}")
-            if out: write_whole(out, (json.dumps(result) + '\n').encode())
+            if out: write_whole(out, (to_json(result, None) + '\n').encode())
     journal.remove()
     return result
 
@@ -393,7 +393,7 @@ class _Journal:
             here += 1
             if self.path:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.path, 'a', encoding='utf-8') as f: f.write(json.dumps([key, entry]) + '\n')
+                with open(self.path, 'a', encoding='utf-8') as f: f.write(to_json([key, entry], None) + '\n')
             if time.monotonic() - self.told > 60:
                 self.told = time.monotonic()
                 self.say(f'{Path(key[1]).name:12} {key[4]:18} {here} of {total} images')

@@ -16,6 +16,8 @@ from fastai.basics import (Callback, CancelFitException, CancelValidException, g
 from fastcore.basics import patch
 from safetensors.torch import save
 
+from ..detection.weights import to_json
+
 # %% ../../nbs/workshop/22_run_folders.ipynb #47eb5c5e
 def _write_whole(path, data):
     "The file is there with all its bytes, or as it was before."
@@ -171,7 +173,7 @@ def write_best(self:RunFolder, row):
     weights = {k: (ema.average.get(k, v) if ema else v).detach().cpu().contiguous() for k, v in weights.items()}
     extra = {**self.card, 'epoch': row['epoch'], 'validation': {k: v for k, v in row.items() if k in LOG_COLUMNS[1:7]},
              'input_size': self.recipe.size if self.recipe.images == 'resize' else None}
-    header = {'format': 'mim_istd', 'config': json.dumps(extra.pop('config')), 'extra': json.dumps(extra)}
+    header = {'format': 'mim_istd', 'config': to_json(extra.pop('config'), None), 'extra': to_json(extra, None)}
     _write_whole(self.out/'best.safetensors', save(weights, header))
 
 # %% ../../nbs/workshop/22_run_folders.ipynb #6b2b0ef8

@@ -27,6 +27,7 @@ from torch import nn
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
 from ..data.sets import IRSTDataset, find_dataset, open_folder, split_validation
+from ..detection.weights import to_json
 from ..measure.evaluation import ResizeImage, resize_logits, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
 from ..model.network import MiM, MiMConfig, get_model
@@ -357,7 +358,7 @@ def describe_run(
     config = getattr(net, 'config', None)
     config = asdict(config) if is_dataclass(config) else {'model': model if isinstance(model, str)
                                                           else type(net).__qualname__}
-    names = lambda ds: hashlib.sha256('\n'.join(getattr(ds, 'names', [str(len(ds))])).encode()).hexdigest()[:16]
+    names = lambda ds: hashlib.sha256('\n'.join(getattr(ds, 'names', [str(len(ds))])).encode(errors='surrogateescape')).hexdigest()[:16]
     data = {'set': Path(getattr(train, 'root', 'unnamed')).name, 'train': len(train), 'train_names': names(train)}
     if learn.recipe.valid_fraction: data |= {'valid': len(valid), 'valid_names': names(valid)}
     return json.loads(json.dumps({'recipe': asdict(learn.recipe), 'config': config, 'data': data}))
@@ -404,7 +405,7 @@ def train(
     if state: _check_same(state['card'], card, out)
     elif not rank_distrib():
         out.mkdir(parents=True, exist_ok=True)
-        _write_whole(out/'recipe.json', (json.dumps(card, indent=1) + '\n').encode())
+        _write_whole(out/'recipe.json', (to_json(card) + '\n').encode())
     learn.add_cb(RunFolder(out, recipe, card, state, max_minutes, save_every))
     with _environment(learn, recipe, progress):
         learn.fit(recipe.epochs, cbs=ParamScheduler({'lr': partial(learning_rate, recipe)}))
@@ -454,6 +455,6 @@ def _finish(learn, out):
     run = learn.run_folder
     if (out/'best.safetensors').is_file(): unwrap(learn.model).load_state_dict(load_file(out/'best.safetensors'))
     if run.stopped and not rank_distrib():
-        print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resume=True goes '
+        print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resumed, it goes '
               f'on from there.')
     return learn
