@@ -702,8 +702,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'mim_istd/detection/weights.py'),
                                             'mim_istd.detection.weights.save_weights': ( 'workshop/weights.html#save_weights',
                                                                                          'mim_istd/detection/weights.py'),
-                                            'mim_istd.detection.weights.to_json': ( 'workshop/weights.html#to_json',
-                                                                                    'mim_istd/detection/weights.py'),
                                             'mim_istd.detection.weights.write_whole': ( 'workshop/weights.html#write_whole',
                                                                                         'mim_istd/detection/weights.py')},
             'mim_istd.draw.visualization': { 'mim_istd.draw.visualization._close_up': ( 'book/what_the_network_sees.html#_close_up',

@@ -352,7 +352,8 @@ class _Progress:
 # %% ../nbs/workshop/12_command_line.ipynb #ed88a844
 def _detect(args):
     "mim-istd detect"
-    from mim_istd.detection.detector import OVERLAP, Detector
+    from mim_istd.detection.tiles import OVERLAP
+    from mim_istd.detection.detector import Detector
     from mim_istd.detection.outputs import find_images, lock_folder, output_names
     from mim_istd.data.frames import parse_raw
     out, raw = Path(args.out), args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
@@ -647,7 +648,8 @@ def _evaluate(args):
     "mim-istd evaluate"
     from mim_istd.data.sets import IRSTDataset
     from mim_istd.detection.detector import Detector
-    from mim_istd.detection.weights import to_json, write_whole
+    from mim_istd.files import to_json
+    from mim_istd.detection.weights import write_whole
     from mim_istd.measure.metrics import get_protocol, report
     detector, figures = Detector(args.weights, args.device, model=args.model), {}
     if detector.method and args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')

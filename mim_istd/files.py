@@ -13,6 +13,7 @@ from pathlib import Path
 def write_whole(
     path, # file to write; its folder is made
     data, # bytes, or text, which becomes UTF-8
+    lasting=False, # return only when the disk has it, as a checkpoint should
 ):
     "The file is there with all its bytes, or as it was before."
     path = Path(path)
@@ -21,18 +22,18 @@ def write_whole(
     try:
         with open(part, 'wb') as f:
             f.write(data.encode() if isinstance(data, str) else data)
-            f.flush()
-            os.fsync(f.fileno())
+            if lasting: f.flush(); os.fsync(f.fileno())
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/workshop/24_whole_files.ipynb #311062f5
 def to_json(
     value, # dicts, lists, numbers, strings; NumPy's and PyTorch's too
-    indent=None, # as of `json.dumps`
+    indent=None, # spaces a level; None: one line
+    ascii=True, # other letters as \\u…
 ) -> str:
     "JSON text; NaN and infinities, which JSON does not know, become null."
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+    return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=ascii)
 
 def _plain(value):
     if isinstance(value, dict): return {k: _plain(v) for k, v in value.items()}

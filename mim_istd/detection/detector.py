@@ -21,7 +21,8 @@ from ..data.reading import DataError, _bands, _float32, _grey, _one_frame, read_
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import local_background
 from .tiles import OVERLAP, _measuring, bytes_per_pixel, choose_tile, free_memory, score_tiles, tile_starts
-from .weights import check_model, find_method, find_weights, load_weights, read_card, to_json
+from .weights import check_model, find_method, find_weights, load_weights, read_card
+from ..files import to_json
 from ..measure.evaluation import torch_device
 from ..measure.metrics import components
 from ..training.losses import first_output
@@ -151,7 +152,7 @@ class Detections:
 
     def to_json(self):
         "The same as text."
-        return to_json(self.to_dict(), ascii=False) + '\n'
+        return to_json(self.to_dict(), indent=1, ascii=False) + '\n'
 
 # %% ../../nbs/book/12_detection.ipynb #e4470542
 CSV_FIELDS = ('image', 'id', 'x', 'y', 'x0', 'y0', 'x1', 'y1', 'area', 'peak', 'mean_score', 'scr')

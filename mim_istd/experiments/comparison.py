@@ -24,7 +24,8 @@ from torch.utils.data import ConcatDataset
 from ..baselines.classical import CLASSICAL
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import Detector, to_display
-from ..detection.weights import find_weights, list_weights, read_card, to_json, write_whole
+from ..detection.weights import find_weights, list_weights, read_card, write_whole
+from ..files import to_json
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from ..measure.costs import count_operations
 from ..model.network import PRESETS, get_model, list_models
@@ -117,7 +118,7 @@ def is_done(
 def _equal_recipe(out, recipe):
     "The one recipe.json of all runs in a folder; written, or compared with the one that is there."
     path = out/'recipe.json'
-    if not path.is_file(): write_whole(path, (to_json({'recipe': asdict(recipe)}) + '\n').encode())
+    if not path.is_file(): write_whole(path, (to_json({'recipe': asdict(recipe)}, indent=1) + '\n').encode())
     there, now = asdict(get_recipe(path)), asdict(recipe)
     if wrong := [k for k in now if json.dumps(there[k]) != json.dumps(now[k])]:
         raise ValueError(f'the runs in {out} have another recipe: {wrong[0]} is {there[wrong[0]]!r} there and '
@@ -345,25 +346,12 @@ def measure_competitor(
     "Figures, curves and time of one competitor."
     entries, done = [], {d[0]: d for d in done}
     for i in range(len(dataset)) if indices is None else indices:
-        entry = done.get(name := dataset.names[i])
-        if entry is None:
-            start = time.perf_counter()
-            (score, mask), = score_maps(detector, dataset, protocol, [i])
-            took = time.perf_counter() - start
-            counts = [SegmentationMetrics(protocol).update(score, mask).counts,
-                      *ThresholdSweep(THRESHOLDS, protocol).update(score, mask).counts]
-            entry = [name, took, [astuple(c) for c in counts], _png(score > .5) if name in keep else None]
-            if record: record(entry)
-        at_half, *curve = (Counts(*c) for c in entry[2])
-        meter.counts, sweep.counts = meter.counts + at_half, [a + b for a, b in zip(sweep.counts, curve)]
-        seconds += entry[1]
-        if entry[3]: masks[name] = entry[3]
-    curve, figures = sweep.compute(), meter.compute()
-    rounded = {k: [float(f'{v:.6g}') for v in curve[k]] for k in ('threshold', 'Pd', 'Fa', 'TPR', 'FPR')}
-    return dict(figures=figures, curve=rounded, auc=curve['auc'],
-                seconds=seconds/figures['images']) | (dict(panel=masks) if keep else {})
+        name = dataset.names[i]
+        entries.append(done.get(name) or _measured(detector, dataset, i, protocol, name in keep))
+        if record and name not in done: record(entries[-1])
+    return _summed(entries, protocol, keep)
 
-# %% ../../nbs/experiments/01_table_1.ipynb #838d3983
+# %% ../../nbs/experiments/01_table_1.ipynb #2e9348bf
 def compare(
     roots, # folders of sets, or names for `find_dataset`; one or several
     weights_dir=None, # folder of run folders

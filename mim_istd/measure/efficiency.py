@@ -17,8 +17,9 @@ from torch import nn
 from ..kernels.benchmark import describe
 from ..model.block import MiMBlock
 from ..training.losses import SupervisedLoss, bce_loss
-from ..model.network import PRESETS, count_operations, count_parameters, get_model, list_models
-from ..detection.weights import to_json
+from ..model.network import PRESETS, get_model, list_models
+from .costs import count_operations, count_parameters
+from ..files import to_json
 from ..detection.tiles import peak_bytes
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #6bbe8fef
@@ -249,7 +250,7 @@ def _save(result, path):
     "Write JSON whole or not at all."
     part = Path(f'{path}.part')
     part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(to_json(result) + '\n', encoding='utf-8')
+    part.write_text(to_json(result, indent=1) + '\n', encoding='utf-8')
     os.replace(part, path)
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #41873ddc

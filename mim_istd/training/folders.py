@@ -18,17 +18,7 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from safetensors.torch import save
 
-from ..detection.weights import to_json
-
-# %% ../../nbs/workshop/22_run_folders.ipynb #47eb5c5e
-def _write_whole(path, data):
-    "The file is there with all its bytes, or as it was before."
-    part = path.with_name(path.name + '.part')
-    with open(part, 'wb') as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(part, path)
+from ..files import to_json, write_whole
 
 # %% ../../nbs/workshop/22_run_folders.ipynb #676ef84d
 def _torch_bytes(state):
@@ -187,7 +177,7 @@ def after_epoch(self:RunFolder):
 # %% ../../nbs/workshop/22_run_folders.ipynb #ebbf6b68
 @patch
 def write_last(self:RunFolder):
-    write_whole(self.out/'last.pt', _torch_bytes(self.checkpoint()))
+    write_whole(self.out/'last.pt', _torch_bytes(self.checkpoint()), lasting=True)
     write_whole(self.out/'log.csv', _csv(self.rows))
 
 # %% ../../nbs/workshop/22_run_folders.ipynb #e19bc2f7
@@ -199,8 +189,8 @@ def write_best(self:RunFolder, row):
     weights = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     extra = {**self.card, 'epoch': row['epoch'], 'validation': {k: v for k, v in row.items() if k in LOG_COLUMNS[1:7]},
              'input_size': self.recipe.size if self.recipe.images == 'resize' else None}
-    header = {'format': 'mim_istd', 'config': to_json(extra.pop('config'), None), 'extra': to_json(extra, None)}
-    _write_whole(self.out/'best.safetensors', save(weights, header))
+    header = {'format': 'mim_istd', 'config': json.dumps(extra.pop('config')), 'extra': to_json(extra)}
+    write_whole(self.out/'best.safetensors', save(weights, header))
 
 # %% ../../nbs/workshop/22_run_folders.ipynb #6b2b0ef8
 @patch

@@ -30,8 +30,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
 from ..data.sets import IRSTDataset, find_dataset, open_folder, split_validation
-from ..detection.weights import to_json
-from ..measure.evaluation import ResizeImage, resize_logits, torch_device
+from ..detection.weights import find_weights, load_weights
+from ..files import to_json, write_whole
+from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
 from ..model.network import MiM, MiMConfig, get_model
 from .folders import RunFolder, ValidateEvery, load_state, lock_run
@@ -427,10 +428,11 @@ def describe_run(
     config = getattr(net, 'config', None)
     config = asdict(config) if is_dataclass(config) else {'model': model if isinstance(model, str)
                                                           else type(net).__qualname__}
-    names = lambda ds: hashlib.sha256('\n'.join(getattr(ds, 'names', [str(len(ds))])).encode(errors='surrogateescape')).hexdigest()[:16]
-    data = {'set': Path(getattr(train, 'root', 'unnamed')).name, 'train': len(train), 'train_names': names(train)}
-    if learn.recipe.valid_fraction: data |= {'valid': len(valid), 'valid_names': names(valid)}
-    return json.loads(json.dumps({'recipe': asdict(learn.recipe), 'config': config, 'data': data}))
+    data = {'set': Path(getattr(train, 'root', 'unnamed')).name, **_describe('train', train)}
+    if learn.recipe.valid_fraction: data |= _describe('valid', valid)
+    card = {'recipe': asdict(learn.recipe), 'config': config, 'data': data}
+    if learn.weights: card['start'] = {'file': learn.weights.name, 'content': _digest([learn.weights.read_bytes()])}
+    return json.loads(json.dumps(card))
 
 # %% ../../nbs/book/11_training.ipynb #c5fb2efa
 def _digest(parts):
@@ -505,17 +507,14 @@ def _refuse_to_overwrite(out, resume):
     if (out/'last.pt').exists() and not resume:
         raise FileExistsError(
                 f'{out} holds a run already: resume=True goes on with it, another folder starts a new one')
-    state = load_state(last) if last.exists() else None
-    learn = make_learner(model, root, recipe, device=device, lists=lists, split=split, workers=workers, cbs=cbs)
-    card = describe_run(learn, model, root)
-    if state: _check_same(state['card'], card, out)
-    elif not rank_distrib():
-        out.mkdir(parents=True, exist_ok=True)
-        _write_whole(out/'recipe.json', (to_json(card) + '\n').encode())
-    learn.add_cb(RunFolder(out, recipe, card, state, max_minutes, save_every))
-    with _environment(learn, recipe, progress):
-        learn.fit(recipe.epochs, cbs=ParamScheduler({'lr': partial(learning_rate, recipe)}))
-    return _finish(learn, out)
+
+def _open_run(out, card, resume):
+    "The run's description, written down, and the state from which it goes on, or None."
+    _refuse_to_overwrite(out, resume) # another training may have been there since
+    state = load_state(out/'last.pt') if (out/'last.pt').exists() else None
+    if state: card = _go_on(state['card'], state['epoch'], card, out)
+    if not rank_distrib(): write_whole(out/'recipe.json', to_json(card, indent=1) + '\n')
+    return card, state
 
 # %% ../../nbs/book/11_training.ipynb #1b31ad0f
 @contextmanager
@@ -561,6 +560,6 @@ def _finish(learn, out):
     run = learn.run_folder
     if (out/'best.safetensors').is_file(): unwrap(learn.model).load_state_dict(load_file(out/'best.safetensors'))
     if run.stopped and not rank_distrib():
-        print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resumed, it goes '
+        print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resume=True goes '
               f'on from there.')
     return learn
