@@ -680,23 +680,14 @@ def table1_html(
     return (f'<table><thead>{_html_head(result, sets)}</thead><tbody>{body}</tbody></table>'
             f'<p>{explained}{notes}</p>')
 
-# %% ../../nbs/experiments/01_table_1.ipynb #3cdd44eb
-def _name_ends(ax, ends):
-    "Names beside a figure, each with a line to the end of its curve; ends: name -> (x, y)"
-    order = sorted(ends, key=lambda name: ends[name][1])
-    places = np.linspace(*ax.get_ylim(), len(order) + 2)[1:-1]
-    for name, place in zip(order, places):
-        ax.annotate(name, ends[name], (1.06, place), textcoords=ax.get_yaxis_transform(), va='center', fontsize=8,
-                    arrowprops=dict(arrowstyle='-', lw=.5, color='0.6'))
-
 # %% ../../nbs/experiments/01_table_1.ipynb #13a3dd49
-def _curve(axs, row, style):
+def _curve(axs, label, row, style):
     "Both curves of a competitor; a marker at the middle threshold, 0.5"
     c = {k: np.array(v) for k, v in row['curve'].items()}
-    style, middle = dict(zip(('color', 'ls', 'marker'), style), ms=5), [len(c['Pd'])//2]
+    style, middle = dict(zip(('color', 'ls', 'marker'), style), ms=5, label=label), [len(c['Pd'])//2]
     axs[0].plot(np.maximum(c['FPR'], 1e-7), 100*c['TPR'], **style, markevery=middle)
     line, = axs[1].plot(1e6*np.maximum(c['Fa'], 1e-7), 100*c['Pd'], **style, markevery=middle)
-    return line.get_xydata()[0]
+    return line
 
 # %% ../../nbs/experiments/01_table_1.ipynb #942e74ac
 _STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'), ('0.45', ':', 'X'))
@@ -712,10 +703,11 @@ def plot_operating_curves(
     labels = sorted(rows, key=lambda n: -rows[n]['auc'])[:6] if labels is None else list(labels)
     if len(labels) > 6: raise ValueError(f'{len(labels)} curves cannot be told apart; choose up to 6 labels')
     fig, axs = plt.subplots(1, 2, figsize=(7.2, 3.2))
-    ends = {label: _curve(axs, rows[label], style) for label, style in zip(labels, _STYLES)}
+    lines = [_curve(axs, label, rows[label], style) for label, style in zip(labels, _STYLES)]
     axs[0].set(xscale='log', xlabel='false positive rate of pixels', ylabel='true positive rate of pixels, %')
     axs[1].set(xscale='log', xlabel='false alarms Fa, 10⁻⁶', ylabel='targets found Pd, %')
-    _name_ends(axs[1], ends)
+    best = sorted(lines, key=lambda line: -line.get_ydata()[len(line.get_ydata())//2])   # in the order of the markers
+    fig.legend(best, [line.get_label() for line in best], loc='outside right center', handlelength=3)
     return fig
 
 # %% ../../nbs/experiments/01_table_1.ipynb #7125a48f
