@@ -20,7 +20,7 @@ from ..training.losses import SupervisedLoss, bce_loss
 from ..model.network import PRESETS, get_model, list_models
 from .costs import count_operations, count_parameters
 from ..detection.tiles import peak_bytes
-from ..detection.weights import write_whole
+from ..files import to_json, write_whole
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #6bbe8fef
 def mim_block_flops(
