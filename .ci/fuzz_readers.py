@@ -2,7 +2,7 @@
 """Feed damaged files to the readers. A seeded mutation fuzzer: whatever the file, a reader gives frames or raises one of our errors,
 within seconds and within memory.
 
-  python .ci/fuzz_readers.py --seconds 600 --seed 0 --json nbs/logs/fuzz_readers.json
+  python .ci/fuzz_readers.py --seconds 600 --seed 0 --json nbs/workshop/logs/fuzz_readers.json
 
 Exit status 1 if anything else happened; the files that did it are kept in --keep.
 """
@@ -117,7 +117,7 @@ def read(path):
     if raw is None and path.suffix not in ('.mkv', '.mp4', '.avi'):
         a = read_image(path)
         if a.ndim != 2 or a.dtype != np.float32: raise AssertionError(f'an image of shape {a.shape}, {a.dtype}')
-        if a.size < 2**22: read_mask(path)
+        if a.size < 2**22: read_mask(path, 'mask>0')
 
 
 def main():

@@ -8,7 +8,7 @@ __all__ = ['TABLE1', 'PRINTED_AS', 'THRESHOLDS', 'JoinedDataset', 'train_one', '
            'saved_results', 'table_rows', 'table1', 'table1_html', 'plot_operating_curves', 'panel', 'main']
 
 # %% ../../nbs/experiments/01_table_1.ipynb #29640ffa
-import argparse, base64, hashlib, html, io, json, os, subprocess, sys, time, warnings
+import argparse, base64, hashlib, html, io, itertools, json, os, subprocess, sys, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch.utils.data import ConcatDataset
@@ -24,6 +25,7 @@ from ..baselines.classical import CLASSICAL
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import Detector, to_display
 from ..detection.weights import find_weights, list_weights, read_card, write_whole
+from ..files import to_json
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from ..measure.costs import count_operations
 from ..model.network import PRESETS, get_model, list_models
@@ -62,6 +64,13 @@ class JoinedDataset(ConcatDataset):
     def set_epoch(self, epoch):
         for d in self.datasets: d.set_epoch(epoch)
 
+# %% ../../nbs/experiments/01_table_1.ipynb #d7ae557a
+def _joined(pairs, recipe):
+    "Training and validation images of one set, or of several together"
+    if len(pairs) == 1: return pairs[0]
+    learned, held_out = zip(*pairs)
+    return JoinedDataset(learned), JoinedDataset(held_out) if recipe.valid_fraction else None
+
 # %% ../../nbs/experiments/01_table_1.ipynb #acbc84c2
 def _lists_of(roots, lists):
     "(root, list) of each set: the list that is asked for where it exists, else None"
@@ -71,15 +80,18 @@ def _lists_of(roots, lists):
                          f"{', '.join(sorted({n for k in known.values() for n in k})) or 'none'}")
     return [(root, lists if lists in k else None) for root, k in known.items()]
 
+# %% ../../nbs/experiments/01_table_1.ipynb #70cff608
+def _many(roots): return [roots] if isinstance(roots, (str, Path)) else list(roots)
+
+def _found(roots): return [str(find_dataset(r).resolve()) for r in _many(roots)]
+
 # %% ../../nbs/experiments/01_table_1.ipynb #dce282c4
 def train_one(model, roots, recipe, out, *, lists=None, device=None, workers=0, deadline=None, small=False):
     "A training of `train_all`, in a process of its own; `deadline` is in seconds as `time.time` counts them."
     recipe = get_recipe(recipe)
     pairs = [make_datasets(root, recipe, chosen) for root, chosen in _lists_of(roots, lists)]
-    data = pairs[0] if len(pairs) == 1 else (JoinedDataset([t for t, _ in pairs]), recipe.valid_fraction
-                                             and JoinedDataset([v for _, v in pairs]) or None)
-    train(model, data, recipe, out, resume=True, device=device, workers=workers, max_minutes=deadline
-          and max(0., (deadline - time.time())/60))
+    minutes = deadline and max(0., (deadline - time.time())/60)
+    train(model, _joined(pairs, recipe), recipe, out, resume=True, device=device, workers=workers, max_minutes=minutes)
     if small and is_done(out, recipe): make_small(out)
 
 # %% ../../nbs/experiments/01_table_1.ipynb #fda6403c
@@ -106,7 +118,7 @@ def is_done(
 def _equal_recipe(out, recipe):
     "The one recipe.json of all runs in a folder; written, or compared with the one that is there."
     path = out/'recipe.json'
-    if not path.is_file(): write_whole(path, (json.dumps({'recipe': asdict(recipe)}, indent=1) + '\n').encode())
+    if not path.is_file(): write_whole(path, (to_json({'recipe': asdict(recipe)}, indent=1) + '\n').encode())
     there, now = asdict(get_recipe(path)), asdict(recipe)
     if wrong := [k for k in now if json.dumps(there[k]) != json.dumps(now[k])]:
         raise ValueError(f'the runs in {out} have another recipe: {wrong[0]} is {there[wrong[0]]!r} there and '
@@ -122,59 +134,12 @@ def _expensive_first(models):
         work[name] = o['dense_macs'] + o['scan_flops']
     return sorted(models, key=lambda n: -work[n])
 
-# %% ../../nbs/experiments/01_table_1.ipynb #0ef8b2b0
-_CHILD = "import json, sys; from mim_istd.experiments.comparison import train_one; train_one(**json.loads(sys.argv[1]))"
-
-def train_all(
-    roots, # folders of sets, or names for `find_dataset`; one, or several that are trained on together
-    out, # folder: a run folder NAME and a NAME.txt for each network, and recipe.json
-    models=None, # names; None: all of `list_models`
-    recipe='quick', # see `get_recipe`
-    *, device=None, # None: a GPU if there is one
-    jobs=1, # networks trained at a time
-    workers=0, # processes that prepare images, for each
-    lists=None, # which list of names, for the sets that have it
-    minutes=None, # from now on: no training begins an epoch that would end later; the same call goes on
-    small=False, # of a finished run keep only log, recipe and float16 weights
-    say=print, # called with a line for each network
-    **changes, # of the recipe
-) -> dict: # name -> 'done', 'stopped after … epochs' or 'failed: …'
-    "Train networks at one equal budget, in parallel."
-    roots = [str(find_dataset(r).resolve()) for r in ([roots] if isinstance(roots, (str, Path)) else roots)]
-    out, recipe = Path(out).resolve(), get_recipe(recipe, **changes)
-    models = list_models() if models is None else list(dict.fromkeys(models))
-    if unknown := set(models) - set(list_models()):
-        raise ValueError(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(list_models())}")
-    if jobs < 1: raise ValueError(f'jobs={jobs}: one training at a time is the least')
-    if minutes is not None and not minutes > 0: raise ValueError(f'minutes={minutes}: give a time above 0')
-    _lists_of(roots, lists)
-    path, running, deadline = _equal_recipe(out, recipe), set(), minutes and time.time() + 60*minutes
-    threads = str(max(1, (os.cpu_count() or 1)//jobs))
-    def one(name):
-        if is_done(out/name, recipe): return 'done'
-        if deadline and time.time() > deadline: return _progress(out/name, recipe)
-        kw = dict(model=name, roots=roots, recipe=str(path), out=str(out/name), device=device, workers=workers,
-                  lists=lists, deadline=deadline, small=small)
-        with open(out/f'{name}.txt', 'a', encoding='utf-8') as log:
-            child = subprocess.Popen([sys.executable, '-c', _CHILD, json.dumps(kw)], stdout=log,
-                                     stderr=subprocess.STDOUT,
-                                     env={**os.environ, 'OMP_NUM_THREADS': threads})
-            running.add(child)
-            try: code = child.wait()
-            finally: running.discard(child)
-        if code:
-            return (f"failed: "
-                    f"{((out/f'{name}.txt').read_text(encoding='utf-8').strip().splitlines() or ['no output'])[-1][:200]}")
-        return 'done' if is_done(out/name, recipe) else _progress(out/name, recipe)
-    return _in_parallel(one, _expensive_first(models), jobs, running, say)
-
 # %% ../../nbs/experiments/01_table_1.ipynb #1ef11fde
 def _progress(run, recipe):
     "How far an unfinished run has come."
     try:
-        epochs, images = len(
-                read_log(run)['epoch']), json.loads((run/'recipe.json').read_text(encoding='utf-8'))['data'][
-                'train']
+        epochs = len(read_log(run)['epoch'])
+        images = json.loads((run/'recipe.json').read_text(encoding='utf-8'))['data']['train']
     except FileNotFoundError: return 'stopped before its first epoch had ended'
     steps = images//recipe.batch_size
     return f'stopped after {epochs} of {recipe.epochs} epochs ({epochs*steps} of {recipe.epochs*steps} steps)'
@@ -195,10 +160,73 @@ def _in_parallel(one, models, jobs, running, say):
             raise
     return {n: status[n] for n in models}
 
+# %% ../../nbs/experiments/01_table_1.ipynb #0ef8b2b0
+_CHILD = "import json, sys; from mim_istd.experiments.comparison import train_one; train_one(**json.loads(sys.argv[1]))"
+
+def _start(arguments, log, threads):
+    "A process that runs `train_one` and writes what it prints into a file"
+    with open(log, 'a', encoding='utf-8') as f:
+        return subprocess.Popen([sys.executable, '-c', _CHILD, json.dumps(arguments)], stdout=f,
+                                stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
+
+def _last_line(path):
+    lines = path.read_text(encoding='utf-8').strip().splitlines()
+    return lines[-1][:200] if lines else 'no output'
+
+# %% ../../nbs/experiments/01_table_1.ipynb #dbd4a3ef
+def _train_in_child(run, recipe, common, running, threads):
+    "Train the network that a run folder is named after; returns what became of it."
+    if is_done(run, recipe): return 'done'
+    if common['deadline'] and time.time() > common['deadline']: return _progress(run, recipe)
+    log = run.parent/f'{run.name}.txt'
+    child = _start(dict(common, model=run.name, out=str(run)), log, threads)
+    running.add(child)
+    try: code = child.wait()
+    finally: running.discard(child)
+    if code: return f'failed: {_last_line(log)}'
+    return 'done' if is_done(run, recipe) else _progress(run, recipe)
+
+# %% ../../nbs/experiments/01_table_1.ipynb #3b59212e
+def _known(models):
+    "Names of networks, each once; None: all"
+    models = list_models() if models is None else list(dict.fromkeys(models))
+    if unknown := set(models) - set(list_models()):
+        raise ValueError(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(list_models())}")
+    return models
+
+def _check_budget(jobs, minutes):
+    if jobs < 1: raise ValueError(f'jobs={jobs}: one training at a time is the least')
+    if minutes is not None and not minutes > 0: raise ValueError(f'minutes={minutes}: give a time above 0')
+
+# %% ../../nbs/experiments/01_table_1.ipynb #649681f2
+def train_all(
+    roots, # folders of sets, or names for `find_dataset`; one, or several that are trained on together
+    out, # folder: a run folder NAME and a NAME.txt for each network, and recipe.json
+    models=None, # names; None: all of `list_models`
+    recipe='quick', # see `get_recipe`
+    *, device=None, # None: a GPU if there is one
+    jobs=1, # networks trained at a time
+    workers=0, # processes that prepare images, for each
+    lists=None, # which list of names, for the sets that have it
+    minutes=None, # from now on: no training begins an epoch that would end later; the same call goes on
+    small=False, # of a finished run keep only log, recipe and float16 weights
+    say=print, # called with a line for each network
+    **changes, # of the recipe
+) -> dict: # name -> 'done', 'stopped after … epochs' or 'failed: …'
+    "Train networks at one equal budget, in parallel."
+    out, recipe, models, roots = Path(out).resolve(), get_recipe(recipe, **changes), _known(models), _found(roots)
+    _check_budget(jobs, minutes)
+    _lists_of(roots, lists)
+    common = dict(roots=roots, recipe=str(_equal_recipe(out, recipe)), device=device, workers=workers, lists=lists,
+                  deadline=minutes and time.time() + 60*minutes, small=small)
+    running, threads = set(), max(1, (os.cpu_count() or 1)//jobs)
+    one = lambda name: _train_in_child(out/name, recipe, common, running, threads)
+    return _in_parallel(one, _expensive_first(models), jobs, running, say)
+
 # %% ../../nbs/experiments/01_table_1.ipynb #48e0bccd
 @dataclass(frozen=True)
 class Competitor:
-    "Who takes part."
+    "A network with weights, or a method without training."
     label: str                # name in the table
     model: str                # name for `get_model`, or of a classical method
     weights: str | None = None # run folder or weights file; None: a method without training
@@ -219,31 +247,39 @@ def model_name(
     return next((n for n, c in known.items() if plain(c) == {**default, **plain(config)}), 'mim')
 
 # %% ../../nbs/experiments/01_table_1.ipynb #5ca859ad
+def _runs_in(top):
+    "The run folders in a folder, or the folder itself; those without weights yet are named in a warning"
+    if not top.is_dir(): raise FileNotFoundError(f'No folder {top}: give the folder that holds the runs')
+    folders = [top] if (top/'best.safetensors').is_file() else sorted(p.parent for p in top.glob('*/best.safetensors'))
+    if not folders:
+        raise FileNotFoundError(f'No run in {top} has a best.safetensors: train first, or give the folder above the '
+                                f'runs')
+    if early := [p.parent.name for p in sorted(top.glob('*/recipe.json')) if p.parent not in folders]:
+        warnings.warn(f"not measured because they stopped before their first validation: {', '.join(early)}")
+    return folders
+
+# %% ../../nbs/experiments/01_table_1.ipynb #d0fc5be9
+def _chosen(found, models):
+    "Those of the competitors that are asked for by label or model"
+    if models is None: return found
+    if unknown := [n for n in models if not any(n in (f.label, f.model) for f in found)]:
+        raise ValueError(f"no competitor is called {unknown[0]!r}; there are {', '.join(f.label for f in found)}")
+    return [f for f in found if f.label in models or f.model in models]
+
+# %% ../../nbs/experiments/01_table_1.ipynb #8a87d4bd
 def find_competitors(
     weights_dir=None, # folder of run folders, or one run folder; None: no networks but the package's
     models=None, # labels or names of models that take part; None: all
     package=True, # the weights of the package too, as 'wide (package)' and so on
 ) -> list: # of `Competitor`: methods without training first
-    "All who can take part."
+    "All that can take part."
     found = [Competitor(name, name) for name in CLASSICAL]
-    # which saw images of other test lists
+    # the weights left out saw images of other test lists
     if package:
         found += [Competitor(f'{name} (package)', name, name) for name in list_weights() if name != 'sharp-basicirstd']
-    if weights_dir is not None:
-        top = Path(weights_dir)
-        if not top.is_dir(): raise FileNotFoundError(f'No folder {top}: give the folder that holds the runs')
-        folders = [top] if (top/'best.safetensors').is_file() else sorted(p.parent
-                for p in top.glob('*/best.safetensors'))
-        if not folders:
-            raise FileNotFoundError(f'No run in {top} has a best.safetensors: train first, or give the folder above '
-                                    f'the runs')
-        found += [Competitor(f.name, model_name(read_card(f/'best.safetensors')['config']), str(f)) for f in folders]
-        if early := [p.parent.name for p in sorted(top.glob('*/recipe.json')) if p.parent not in folders]:
-            warnings.warn(f"not measured, for they were stopped before their first validation: {', '.join(early)}")
-    if models is None: return found
-    if unknown := [n for n in models if not any(n in (f.label, f.model) for f in found)]:
-        raise ValueError(f"nobody here is called {unknown[0]!r}; there are {', '.join(f.label for f in found)}")
-    return [f for f in found if f.label in models or f.model in models]
+    for run in _runs_in(Path(weights_dir)) if weights_dir is not None else ():
+        found.append(Competitor(run.name, model_name(read_card(run/'best.safetensors')['config']), str(run)))
+    return _chosen(found, models)
 
 # %% ../../nbs/experiments/01_table_1.ipynb #77102bf8
 @torch.no_grad()
@@ -275,6 +311,29 @@ def _picture(text):
     return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
 
 # %% ../../nbs/experiments/01_table_1.ipynb #3536494a
+def _measured(detector, dataset, i, protocol, keep):
+    "Counts of one image at 0.5 and at every threshold, as plain values: name, seconds, counts, mask or None"
+    start = time.perf_counter()
+    (score, mask), = score_maps(detector, dataset, protocol, [i])
+    seconds = time.perf_counter() - start
+    counts = [SegmentationMetrics(protocol).update(score, mask).counts,
+              *ThresholdSweep(THRESHOLDS, protocol).update(score, mask).counts]
+    return [dataset.names[i], seconds, [astuple(c) for c in counts], _png(score > .5) if keep else None]
+
+# %% ../../nbs/experiments/01_table_1.ipynb #bdee883e
+def _summed(entries, protocol, keep):
+    "Figures and curves of the counts of many images"
+    meter, sweep = SegmentationMetrics(protocol), ThresholdSweep(THRESHOLDS, protocol)
+    for _, _, counts, _ in entries:
+        at_half, *curve = (Counts(*c) for c in counts)
+        meter.counts, sweep.counts = meter.counts + at_half, [a + b for a, b in zip(sweep.counts, curve)]
+    curve, figures = sweep.compute(), meter.compute()
+    rounded = {k: [float(f'{v:.6g}') for v in curve[k]] for k in ('threshold', 'Pd', 'Fa', 'TPR', 'FPR')}
+    masks = dict(panel={name: mask for name, _, _, mask in entries if mask}) if keep else {}
+    seconds = sum(e[1] for e in entries)/figures['images']
+    return dict(figures=figures, curve=rounded, auc=curve['auc'], seconds=seconds) | masks
+
+# %% ../../nbs/experiments/01_table_1.ipynb #be3a5237
 def measure_competitor(
     detector, # `Detector`
     dataset, # `IRSTDataset`
@@ -285,28 +344,14 @@ def measure_competitor(
     record=None, # called with a list of plain values after every image
 ) -> dict: # figures as from `summarize`; curve: threshold, Pd, Fa, TPR, FPR; auc; seconds an image; panel: name -> mask
     "Figures, curves and time of one competitor."
-    meter, sweep, seconds, masks, done = SegmentationMetrics(protocol), ThresholdSweep(THRESHOLDS,
-            protocol), 0., {}, {d[0]: d for d in done}
+    entries, done = [], {d[0]: d for d in done}
     for i in range(len(dataset)) if indices is None else indices:
-        entry = done.get(name := dataset.names[i])
-        if entry is None:
-            start = time.perf_counter()
-            (score, mask), = score_maps(detector, dataset, protocol, [i])
-            took = time.perf_counter() - start
-            counts = [SegmentationMetrics(protocol).update(score, mask).counts,
-                      *ThresholdSweep(THRESHOLDS, protocol).update(score, mask).counts]
-            entry = [name, took, [astuple(c) for c in counts], _png(score > .5) if name in keep else None]
-            if record: record(entry)
-        at_half, *curve = (Counts(*c) for c in entry[2])
-        meter.counts, sweep.counts = meter.counts + at_half, [a + b for a, b in zip(sweep.counts, curve)]
-        seconds += entry[1]
-        if entry[3]: masks[name] = entry[3]
-    curve, figures = sweep.compute(), meter.compute()
-    rounded = {k: [float(f'{v:.6g}') for v in curve[k]] for k in ('threshold', 'Pd', 'Fa', 'TPR', 'FPR')}
-    return dict(figures=figures, curve=rounded, auc=curve['auc'],
-                seconds=seconds/figures['images']) | (dict(panel=masks) if keep else {})
+        name = dataset.names[i]
+        entries.append(done.get(name) or _measured(detector, dataset, i, protocol, name in keep))
+        if record and name not in done: record(entries[-1])
+    return _summed(entries, protocol, keep)
 
-# %% ../../nbs/experiments/01_table_1.ipynb #838d3983
+# %% ../../nbs/experiments/01_table_1.ipynb #2e9348bf
 def compare(
     roots, # folders of sets, or names for `find_dataset`; one or several
     weights_dir=None, # folder of run folders
@@ -347,7 +392,7 @@ def compare(
             if who.weights: row |= _training_facts(who.weights)
             table['rows'][who.label] = row
             say(f"{data.root.name:12} {who.label:18} {_figures(row)}")
-            if out: write_whole(out, (json.dumps(result) + '\n').encode())
+            if out: write_whole(out, (to_json(result, None) + '\n').encode())
     journal.remove()
     return result
 
@@ -377,7 +422,7 @@ def _digest(who):
 class _Journal:
     "Lines of JSON, one an image, in a file that is there while a measurement is under way."
     def __init__(self, path, say):
-        self.path, self.say, self.lines, self.told = path, say, {}, time.monotonic()
+        self.path, self.say, self.lines, self.last_line = path, say, {}, time.monotonic()
         if path and path.is_file():
             for line in path.read_text(encoding='utf-8').splitlines():
                 try: key, entry = json.loads(line)
@@ -394,7 +439,7 @@ class _Journal:
             here += 1
             if self.path:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.path, 'a', encoding='utf-8') as f: f.write(json.dumps([key, entry]) + '\n')
+                with open(self.path, 'a', encoding='utf-8') as f: f.write(to_json([key, entry], None) + '\n')
             if time.monotonic() - self.told > 60:
                 self.told = time.monotonic()
                 self.say(f'{Path(key[1]).name:12} {key[4]:18} {here} of {total} images')
@@ -402,6 +447,21 @@ class _Journal:
 
     def remove(self):
         if self.path: self.path.unlink(missing_ok=True)
+
+# %% ../../nbs/experiments/01_table_1.ipynb #f650478c
+@patch
+def recorder(self: _Journal, key, total):
+    "A function that writes an image's line, and says once a minute how many there are"
+    count = itertools.count(1 + len(self.lines.get(json.dumps(key), [])))
+    def record(entry):
+        here = next(count)
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, 'a', encoding='utf-8') as f: f.write(json.dumps([key, entry]) + '\n')
+        if time.monotonic() - self.last_line > 60:
+            self.last_line = time.monotonic()
+            self.say(f'{Path(key[1]).name:12} {key[4]:18} {here} of {total} images')
+    return record
 
 # %% ../../nbs/experiments/01_table_1.ipynb #1b944a48
 def _set_name(root):
@@ -414,20 +474,82 @@ def _training_facts(weights):
     "What a weights file says about its training, and the log beside it about how far that went."
     path = find_weights(weights)
     card, packaged = read_card(path), str(weights) in ('default', *list_weights()) and not Path(weights).exists()
-    data = card['data'] if isinstance(card.get('data'), dict) else {}
-    facts = {k: card['recipe'][k] for k in ('epochs', 'size', 'seed')} if isinstance(card.get('recipe'), dict) else {}
-    # those that it had of those that it was to have
-    if packaged: facts['epochs'] = card.get('epochs', facts.get('epochs'))
+    part = lambda name: card[name] if isinstance(card.get(name), dict) else {}
+    data, recipe = part('data'), part('recipe')
+    facts = {k: recipe[k] for k in ('epochs', 'size', 'seed') if k in recipe}
+    if packaged: facts['epochs'] = card.get('epochs', facts.get('epochs'))   # those that it had
     try: facts['done'] = len(read_log(path.parent)['epoch'])
     except FileNotFoundError: pass
-    return dict(training=facts | {'set': data.get('set'), 'images': data.get('train') or card.get('train_images'),
-                                  'best_epoch': card.get('epoch')}, package=packaged)
+    images = data.get('train') or card.get('train_images')
+    facts |= {'set': data.get('set'), 'images': images, 'best_epoch': card.get('epoch')}
+    return dict(training=facts, package=packaged)
 
 # %% ../../nbs/experiments/01_table_1.ipynb #a464eb7b
 def _figures(row):
     f = row['figures']
     return (f"IoU {100*f['IoU']:6.2f}  nIoU {100*f['nIoU']:6.2f}  Pd {100*f['Pd']:6.2f}  Fa {1e6*f['Fa']:8.2f}e-6  "
             f"{row['seconds']:.3f} s")
+
+# %% ../../nbs/experiments/01_table_1.ipynb #838d3983
+def _evenly(names, panel):
+    "Names of the images whose masks are kept: those asked for, or so many, evenly spread"
+    if not isinstance(panel, int): return [n for n in names if n in panel]
+    if panel > len(names): return list(names)
+    return [names[k*len(names)//panel + len(names)//(2*panel)] for k in range(panel)]
+
+# %% ../../nbs/experiments/01_table_1.ipynb #0a4035bc
+def _row(who, key, data, protocol, chosen, keep, journal, device):
+    "One competitor on one set; images that the journal knows are not measured again"
+    record, done = journal.recorder(key, len(chosen)), journal.done(key, keep)
+    row = dict(model=who.model, trained=who.weights is not None)
+    row |= measure_competitor(who.detector(device), data, protocol, chosen, keep=keep, done=done, record=record)
+    return row | (_training_facts(who.weights) if who.weights else {})
+
+# %% ../../nbs/experiments/01_table_1.ipynb #1e88bd3f
+def _machine(device):
+    from mim_istd.kernels.benchmark import describe
+    return describe('cuda' if torch.cuda.is_available() and device != 'cpu' else 'cpu')
+
+# %% ../../nbs/experiments/01_table_1.ipynb #1b609e21
+def _compare_on(data, competitors, protocol, result, journal, which, indices, panel, device, out, say):
+    "Every competitor on one set, into `result` and its file"
+    chosen = range(len(data)) if indices is None else list(indices)
+    names = [data.names[i] for i in chosen]
+    keep = _evenly(names, panel)
+    rows = {}
+    result['sets'][_set_name(data.root)] = dict(images=names, panel=_panel_images(data, protocol, keep), rows=rows)
+    for who in competitors:
+        key = [protocol.name, str(data.root.resolve()), *which, who.label, _digest(who)]
+        rows[who.label] = _row(who, key, data, protocol, chosen, keep, journal, device)
+        say(f'{data.root.name:12} {who.label:18} {_figures(rows[who.label])}')
+        if out: write_whole(out, (json.dumps(result) + '\n').encode())
+
+# %% ../../nbs/experiments/01_table_1.ipynb #c8b1a803
+def compare(
+    roots, # folders of sets, or names for `find_dataset`; one or several
+    weights_dir=None, # folder of run folders
+    models=None, # who takes part, see `find_competitors`
+    protocol='basicirstd', # name or `Protocol`
+    *, split='test', # of the list
+    lists=None, # which list of names, for the sets that have it; others take the one they prefer
+    indices=None, # which images; None: all
+    package=True, # the weights of the package too
+    device=None, # for networks; None: a GPU if there is one
+    panel=4, # images whose masks are kept: names, or how many of each set, evenly spread
+    out=None, # JSON file, written after every competitor; FILE.part beside it holds what an interrupt would lose
+    say=print, # called with a line for every competitor, and every minute
+) -> dict: # protocol, machine, date; sets: name -> images, panel, rows
+    "Measure everybody on the same images; the same call goes on after an interrupt."
+    competitors, protocol = find_competitors(weights_dir, models, package), get_protocol(protocol)
+    sets = [IRSTDataset(root, split, chosen, target=protocol.truth, cache=True)
+            for root, chosen in _lists_of(_many(roots), lists)]
+    _check_panel(panel, sets)
+    result = dict(_machine(device), protocol=protocol.name, split=split, sets={})
+    journal = _Journal(out and Path(f'{out}.part'), say)
+    for data in sets: _compare_on(data, competitors, protocol, result, journal, (split, lists), indices, panel, device,
+                                  out, say)
+    journal.remove()
+    return result
 
 # %% ../../nbs/experiments/01_table_1.ipynb #494bd22c
 def merge_results(
@@ -468,95 +590,124 @@ def _budget_note(row):
         return f"stopped after {t['done']} of {t['epochs']} epochs"
 
 # %% ../../nbs/experiments/01_table_1.ipynb #9ba20cf2
+def _kind(row, printed):
+    if not row['trained']: return 'no training'
+    if printed: return TABLE1[printed][0]
+    return 'Mamba' if row['model'] in (*PRESETS, 'mim', 'mim-conv', 'vmamba-unet') else 'CNN'
+
+def _measured_row(label, r):
+    "A row without figures yet; `order` puts no training first, then the equal budget, then other budgets"
+    printed = PRINTED_AS.get(r['model'] if label == r['model'] else None)
+    return dict(name=label, type=_kind(r, printed), printed_as=printed, note=_budget_note(r),
+                order=r['trained'] + bool(r.get('package')), sets={})
+
+# %% ../../nbs/experiments/01_table_1.ipynb #29eec355
+def _quoted_row(name, sets):
+    kind, *figures = TABLE1[name]
+    quoted = {s: dict(measured=None, quoted=figures[_SETS[s] - 1]) for s in sets if s in _SETS}
+    return dict(name=name, type=kind, printed_as=name, note=None, order=3, sets=quoted)
+
+# %% ../../nbs/experiments/01_table_1.ipynb #eceba148
 def table_rows(
     result, # from `compare`
     quoted=True, # the printed rows of Table 1 too
-# dicts: name, type, note on the budget, and for each set its measured and quoted figures (IoU, nIoU, Pd in %, Fa in
-# 1e-6), or None
-) -> list:
-    "Table 1, measured and quoted."
+) -> list: # dicts: name, type, note on the budget, sets: name -> measured and quoted figures, each a tuple or None
+    "Table 1, measured and quoted: IoU, nIoU and Pd in %, Fa in 10⁻⁶."
     rows = {}
     for name, table in result['sets'].items():
         for label, r in table['rows'].items():
-            f, printed = r['figures'], PRINTED_AS.get(r['model'] if label == r['model'] else None)
-            kind = 'no training' if not r[
-                    'trained'] else TABLE1[printed][0] if printed else 'Mamba' if r['model'] in (*PRESETS,
-                    'mim', 'mim-conv', 'vmamba-unet') else 'CNN'
-            row = rows.setdefault(label, dict(name=label, type=kind, printed_as=printed, note=_budget_note(r),
-                                              order=r['trained'] + bool(r.get('package')), sets={}))
+            row, f = rows.setdefault(label, _measured_row(label, r)), r['figures']
+            printed = row['printed_as'] if name in _SETS else None
             row['sets'][name] = dict(measured=(100*f['IoU'], 100*f['nIoU'], 100*f['Pd'], 1e6*f['Fa']),
-                                     quoted=TABLE1[printed][_SETS[name]] if printed and name in _SETS else None)
-    rows = dict(sorted(rows.items(), key=lambda kv: kv[1]['order']))   # no training, equal budget, other budgets
-    if quoted and set(result['sets']) & set(_SETS):
-        for name, (kind, *figures) in TABLE1.items():
-            if name in [r['printed_as'] for r in rows.values()]: continue
-            rows[name] = dict(name=name, type=kind, printed_as=name, note=None, order=3,
-                              sets={s: dict(measured=None, quoted=figures[_SETS[s]-1]) for s in result['sets']
-                                    if s in _SETS})
-    return list(rows.values())
+                                     quoted=TABLE1[printed][_SETS[name]] if printed else None)
+    rows = sorted(rows.values(), key=lambda row: row['order'])
+    there = {row['printed_as'] for row in rows}
+    if not quoted or not set(result['sets']) & set(_SETS): return rows
+    return rows + [_quoted_row(name, result['sets']) for name in TABLE1 if name not in there]
 
 # %% ../../nbs/experiments/01_table_1.ipynb #cec318a9
+def _cell(entry, k, quote='[{}]', nothing='–'):
+    "A measured figure, the quoted one beside it"
+    m, q = (entry or {}).get('measured'), (entry or {}).get('quoted')
+    return ' '.join([f'{m[k]:.2f}' if m else nothing, *([quote.format(f'{q[k]:g}')] if q else [])])
+
+# %% ../../nbs/experiments/01_table_1.ipynb #2daac4ec
+def _lines(rows, sets):
+    "Rows of text; * marks those that are quoted only, † those of another budget"
+    for r in rows:
+        only = all(e['measured'] is None for e in r['sets'].values())
+        name = r['name'] + '*'*only + '†'*bool(r['note'])
+        yield f'{name:19}{r["type"]:13}' + ''.join(f"{_cell(r['sets'].get(s), k):>18}" for s in sets for k in range(4))
+
+# %% ../../nbs/experiments/01_table_1.ipynb #c33e1d1c
 def table1(
     result, # from `compare` or `merge_results`
     quoted=True, # the printed rows of Table 1 too
 ) -> str: # text
     "Table 1: measured figures, beside them the paper's in brackets; * marks rows that are quoted only."
     sets = list(result['sets'])
-    def cell(entry, k):
-        m, q = (entry or {}).get('measured'), (entry or {}).get('quoted')
-        return f"{f'{m[k]:.2f}' if m else '–'}{f' [{q[k]:g}]' if q else ''}"
-    head = f"{'':19}{'':13}" + ''.join(f"{s:^72}" for s in sets)
-    lines = [head.rstrip(), f"{'method':19}{'type':13}"
-             + ''.join(f"{t:>18}" for _ in sets for t in ('IoU', 'nIoU', 'Pd', 'Fa'))]
-    for r in table_rows(result, quoted):
-        only = all(e['measured'] is None for e in r['sets'].values())
-        lines.append(f"{r['name'] + '*'*only + '†'*bool(r['note']):19}{r['type']:13}"
-                     + ''.join(f"{cell(r['sets'].get(s), k):>18}" for s in sets for k in range(4)))
+    head = ' '*32 + ''.join(f'{s:^72}' for s in sets)
+    names = f"{'method':19}{'type':13}" + ''.join(f'{t:>18}' for t in ('IoU', 'nIoU', 'Pd', 'Fa')*len(sets))
     images = ', '.join(f"{s}: {len(result['sets'][s]['images'])} images" for s in sets)
     notes = [f"† {r['name']}: {r['note']}" for r in table_rows(result, False) if r['note']]
-    return '\n'.join(lines + notes + [f"protocol {result['protocol']}; {images}; [..] and *: as printed in the paper"])
+    end = f"protocol {result['protocol']}; {images}; [..] and *: as printed in the paper"
+    return '\n'.join([head.rstrip(), names, *_lines(table_rows(result, quoted), sets), *notes, end])
 
 # %% ../../nbs/experiments/01_table_1.ipynb #b34334e8
+_GREY = '<span style="color:#888">{}</span>'
+
+def _html_row(r, sets):
+    figures = ''.join(f"<td>{_cell(r['sets'].get(s), k, _GREY, '')}</td>" if r['sets'].get(s) else '<td>–</td>'
+                      for s in sets for k in range(4))
+    return f"<tr><td>{html.escape(r['name'])}{'†'*bool(r['note'])}</td><td>{r['type']}</td>{figures}</tr>"
+
+def _html_head(result, sets):
+    groups = ''.join(f'<th colspan="4">{html.escape(s)}, {len(result["sets"][s]["images"])} images</th>' for s in sets)
+    names = ''.join(f'<th>{t}</th>' for t in ('IoU %', 'nIoU %', 'Pd %', 'Fa 10⁻⁶')*len(sets))
+    return f'<tr><th></th><th></th>{groups}</tr><tr><th>method</th><th>type</th>{names}</tr>'
+
+# %% ../../nbs/experiments/01_table_1.ipynb #6bdc89e9
 def table1_html(
     result, # from `compare` or `merge_results`
     quoted=True, # the printed rows of Table 1 too
 ) -> str: # HTML
     "The same with the quoted figures in grey."
-    sets, grey = list(result['sets']), '<span style="color:#888">{}</span>'
-    def cell(entry, k):
-        m, q = (entry or {}).get('measured'), (entry or {}).get('quoted')
-        return f"<td>{f'{m[k]:.2f}' if m else ''} {grey.format(f'{q[k]:g}') if q else ''}{'' if m or q else '–'}</td>"
-    head = ''.join(f'<th colspan="4">{html.escape(s)}, {len(result["sets"][s]["images"])} images</th>' for s in sets)
-    names = ''.join(f'<th>{t}</th>' for _ in sets for t in ('IoU %', 'nIoU %', 'Pd %', 'Fa 10⁻⁶'))
-    body = ''.join(f"<tr><td>{html.escape(r['name'])}{'†'*bool(r['note'])}</td><td>{r['type']}</td>"
-                   + ''.join(cell(r['sets'].get(s), k) for s in sets for k in range(4)) + '</tr>'
-                   for r in table_rows(result, quoted))
+    sets = list(result['sets'])
+    body = ''.join(_html_row(r, sets) for r in table_rows(result, quoted))
     notes = ''.join(f"<br>† {html.escape(r['name'])}: {html.escape(r['note'])}." for r in table_rows(result, False)
                     if r['note'])
-    return (f'<table><thead><tr><th></th><th></th>{head}</tr><tr><th>method</th><th>type</th>{names}</tr></thead><tbody>{body}</tbody></table>'
-            f'<p>Protocol {result["protocol"]}. '
-            f'{grey.format("Grey: as printed in the paper, not measured here.")}{notes}</p>')
+    explained = f'Protocol {result["protocol"]}. {_GREY.format("Grey: as printed in the paper, not measured here.")}'
+    return (f'<table><thead>{_html_head(result, sets)}</thead><tbody>{body}</tbody></table>'
+            f'<p>{explained}{notes}</p>')
 
-# %% ../../nbs/experiments/01_table_1.ipynb #3cdd44eb
+# %% ../../nbs/experiments/01_table_1.ipynb #13a3dd49
+def _curve(axs, label, row, style):
+    "Both curves of a competitor; a marker at the middle threshold, 0.5"
+    c = {k: np.array(v) for k, v in row['curve'].items()}
+    style, middle = dict(zip(('color', 'ls', 'marker'), style), ms=5, label=label), [len(c['Pd'])//2]
+    axs[0].plot(np.maximum(c['FPR'], 1e-7), 100*c['TPR'], **style, markevery=middle)
+    line, = axs[1].plot(1e6*np.maximum(c['Fa'], 1e-7), 100*c['Pd'], **style, markevery=middle)
+    return line
+
+# %% ../../nbs/experiments/01_table_1.ipynb #942e74ac
+_STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'), ('0.45', ':', 'X'))
+
 def plot_operating_curves(
     result, # from `compare`
     name=None, # of the set; None: the first
-    labels=None, # whose curves; None: all
+    labels=None, # whose curves, six at the most; None: those with the largest area under the curve of pixels
 ):
-    "Pd over Fa by component, and the true positive rate over the false positive rate by pixel; markers at threshold 0.5."
+    "True over false positive rate by pixel, and Pd over Fa by component; markers at threshold 0.5."
     import matplotlib.pyplot as plt
     rows = result['sets'][name or next(iter(result['sets']))]['rows']
-    fig, axs = plt.subplots(1, 2, figsize=(8.4, 3.6))
-    for i, label in enumerate(rows if labels is None else labels):
-        r, c = rows[label], {k: np.array(v) for k, v in rows[label]['curve'].items()}
-        style = dict(color=plt.cm.tab20(i % 20), ls='-' if r['trained'] else ':', lw=1.2,
-                     marker='osv^D<>pPX*hd8'[i % 14], ms=5)
-        # the middle one is 0.5
-        axs[0].plot(1e6*np.maximum(c['Fa'], 1e-7), 100*c['Pd'], **style, markevery=[len(c['Pd'])//2], label=label)
-        axs[1].plot(np.maximum(c['FPR'], 1e-7), c['TPR'], **style, markevery=[len(c['TPR'])//2])
-    axs[0].set(xscale='log', xlabel='false alarms Fa (10⁻⁶)', ylabel='detection Pd (%)')
-    axs[1].set(xscale='log', xlabel='false positive rate of pixels', ylabel='true positive rate of pixels')
-    fig.legend(*axs[0].get_legend_handles_labels(), loc='outside right center', fontsize=7)
+    labels = sorted(rows, key=lambda n: -rows[n]['auc'])[:6] if labels is None else list(labels)
+    if len(labels) > 6: raise ValueError(f'{len(labels)} curves cannot be told apart; choose up to 6 labels')
+    fig, axs = plt.subplots(1, 2, figsize=(7.2, 3.2))
+    lines = [_curve(axs, label, rows[label], style) for label, style in zip(labels, _STYLES)]
+    axs[0].set(xscale='log', xlabel='false positive rate of pixels', ylabel='true positive rate of pixels, %')
+    axs[1].set(xscale='log', xlabel='false alarms Fa, 10⁻⁶', ylabel='targets found Pd, %')
+    best = sorted(lines, key=lambda line: -line.get_ydata()[len(line.get_ydata())//2])   # in the order of the markers
+    fig.legend(best, [line.get_label() for line in best], loc='outside right center', handlelength=3)
     return fig
 
 # %% ../../nbs/experiments/01_table_1.ipynb #7125a48f
@@ -579,12 +730,7 @@ def panel(
                                      for l in labels}, [image[:14] for image in images], protocol=result['protocol'])
 
 # %% ../../nbs/experiments/01_table_1.ipynb #abc49590
-def main(arguments=None):
-    "The command line of this module; exit status 0, or 1 if a training failed."
-    p = argparse.ArgumentParser('python -m mim_istd.experiments.comparison',
-                                description='Train networks at one budget, and measure everybody on the same images.')
-    commands = p.add_subparsers(dest='command', required=True)
-    t = commands.add_parser('train', help='train networks at one equal budget, in parallel; takes up what was stopped')
+def _train_options(t):
     t.add_argument('data', nargs='+', metavar='DATA', help='folders or names of sets; several are trained on together')
     t.add_argument('--out', required=True, metavar='DIR', help='folder of the runs')
     t.add_argument('--models', nargs='+', metavar='NAME', help='networks (default: all)')
@@ -592,6 +738,9 @@ def main(arguments=None):
     t.add_argument('--lists', help='which of several lists of names, e.g. idx_427, for the sets that have it')
     t.add_argument('--device', help="'cpu', 'cuda' (default: a GPU if there is one)")
     t.add_argument('--jobs', type=int, default=1, help='trainings at a time (default: 1)')
+
+# %% ../../nbs/experiments/01_table_1.ipynb #581c1db8
+def _more_train_options(t):
     t.add_argument('--workers', type=int, default=0,
                    help='processes that prepare images, for each training (default: 0)')
     t.add_argument('--minutes', type=float,
@@ -603,13 +752,13 @@ def main(arguments=None):
     t.add_argument('--not-deterministic', action='store_true',
                    help='on a GPU, allow faster kernels that do not repeat their results to the bit')
     t.add_argument('--small', action='store_true', help='of a finished run keep only log, recipe and float16 weights')
-    e = commands.add_parser('evaluate',
-                            help="measure every run and every method without training; print Table 1; goes on after an "
-                                 "interrupt if there is a --json")
+
+# %% ../../nbs/experiments/01_table_1.ipynb #a7a32b1c
+def _evaluate_options(e):
     e.add_argument('data', nargs='+', metavar='DATA', help='folders or names of sets')
     e.add_argument('--weights-dir', metavar='DIR', help='folder of the runs')
     e.add_argument('--models', nargs='+', metavar='NAME',
-                   help='who takes part: names of runs, networks, methods (default: all)')
+                   help='names of runs, networks or methods that take part (default: all)')
     e.add_argument('--protocol', choices=('basicirstd', 'paper', 'corrected'), default='basicirstd')
     e.add_argument('--split', default='test', help='of the list (default: test)')
     e.add_argument('--lists', help='which of several lists of names, for the sets that have it')
@@ -618,6 +767,22 @@ def main(arguments=None):
     e.add_argument('--panel', nargs='+', metavar='IMAGE',
                    help='names of images whose masks are kept in FILE (default: four of each set, evenly spread)')
     e.add_argument('--no-classical', action='store_true', help='networks only')
+
+# %% ../../nbs/experiments/01_table_1.ipynb #1dd1af76
+def _parser():
+    p = argparse.ArgumentParser('python -m mim_istd.experiments.comparison',
+                                description='Train networks at one budget, and measure all on the same images.')
+    commands = p.add_subparsers(dest='command', required=True)
+    t = commands.add_parser('train', help='train networks at one equal budget, in parallel; takes up what was stopped')
+    _train_options(t), _more_train_options(t)
+    _evaluate_options(commands.add_parser('evaluate', help='measure every run and every method without training; print '
+                                          'Table 1; goes on after an interrupt if there is a --json'))
+    return p
+
+# %% ../../nbs/experiments/01_table_1.ipynb #068bc4ff
+def main(arguments=None):
+    "The command line of this module; exit status 0, or 1 if a training failed."
+    p = _parser()
     a = p.parse_args(arguments)
     try: return _train(a) if a.command == 'train' else _evaluate(a)
     except (ValueError, OSError) as error: p.exit(2, f'{p.prog}: {error}\n')

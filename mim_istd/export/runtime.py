@@ -42,7 +42,7 @@ def group_pixels(score, threshold=0.5):
 
 # %% ../../nbs/workshop/14_onnx_runtime.ipynb #fbdbdd69
 def main():
-    "python detect_onnx.py MODEL.onnx IMAGE: the targets as JSON."
+    "python runtime.py MODEL.onnx IMAGE: the targets as JSON."
     if len(sys.argv) != 3: sys.exit(main.__doc__)
     session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])
     score = session.run(None, {'image': read_grey(sys.argv[2])[None, None]})[0][0, 0]

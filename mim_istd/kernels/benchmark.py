@@ -99,7 +99,7 @@ def time_core(shape, device, backend='auto'):
 # %% ../../nbs/workshop/04_kernel_benchmark.ipynb #058dff16
 def time_scan(shape, device):
     "The outer scan's kernels alone."
-    from mim_istd import scan_triton as st
+    from mim_istd.kernels import fused as st
     (B, H, W, D, R), directions = shape, (0, 1, 2, 3)
     x, _, x_proj, dt_weight, dt_bias, A, skip, *_ = [t.detach() for t in core_inputs(*shape, device=device)]
     layout = st._Layout(R, A.shape[-1])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'QUOTED', 'mim_block_flops', 'transformer_block_flops', 'TransformerBlock', 'OnTokens', 'count_costs',
-           'loglog_slope', 'run_times', 'clock_name', 'measure_cell', 'measure_model', 'measure', 'cost_rows',
-           'load_result', 'machine_line', 'plot_curves', 'plot_bubbles', 'exponents', 'table2', 'main']
+           'loglog_slope', 'clock_name', 'run_times', 'measure_cell', 'measure_model', 'measure', 'load_result',
+           'cost_rows', 'machine_line', 'plot_curves', 'plot_bubbles', 'exponents', 'table2', 'main']
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #7fe6975c
 import argparse, contextlib, gc, json, math, os, time
@@ -17,9 +17,10 @@ from torch import nn
 from ..kernels.benchmark import describe
 from ..model.block import MiMBlock
 from ..training.losses import SupervisedLoss, bce_loss
-from .costs import count_operations, count_parameters
 from ..model.network import PRESETS, get_model, list_models
+from .costs import count_operations, count_parameters
 from ..detection.tiles import peak_bytes
+from ..files import to_json, write_whole
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #6bbe8fef
 def mim_block_flops(
@@ -32,6 +33,7 @@ def mim_block_flops(
     "§3.2.4 for one MiM block."
     return n*(8*d*N + 3*d*d + 8*m*c*N + 3*m*c*c + m*c*d)
 
+# %% ../../nbs/workshop/19_efficiency.ipynb #9d1a2bbb
 def transformer_block_flops(
     n, # tokens
     d, # width
@@ -86,6 +88,11 @@ def loglog_slope(
     "The exponent p of the power law y ∝ xᵖ that fits best in logarithms."
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
+# %% ../../nbs/workshop/19_efficiency.ipynb #dc8a2cb5
+def clock_name(device):
+    "The clock of `time` that `run_times` reads."
+    return 'thread_time' if device == 'cpu' and torch.get_num_threads() == 1 else 'perf_counter'
+
 # %% ../../nbs/workshop/19_efficiency.ipynb #326382d6
 def run_times(
     run, # called again and again
@@ -104,43 +111,6 @@ def run_times(
         times.append(clock() - start)
     return times
 
-# %% ../../nbs/workshop/19_efficiency.ipynb #dc8a2cb5
-def clock_name(device):
-    "The clock of `time` that `run_times` reads."
-    return 'thread_time' if device == 'cpu' and torch.get_num_threads() == 1 else 'perf_counter'
-
-# %% ../../nbs/workshop/19_efficiency.ipynb #7f284cd2
-def measure_cell(
-    net, # network, on the device
-    side, # of a square image, px
-    batch=1, # images
-    device='cpu', # or 'cuda'
-    budget=1., # seconds for the runs
-    precision='fp32', # or 'bf16': autocast
-    training=False, # forward, loss and backward instead of forward alone
-    memory=True, # also measure the peak
-) -> dict: # ms, ms_quartiles, runs, peak_mib; or error
-    "Latency and peak memory of one network at one size."
-    try:
-        net.train(training)
-        images = torch.randn(batch, 1, side, side, device=device)
-        run = _step(net, images, device, precision, training)
-        times = 1e3*np.array(run_times(run, device, budget))
-        low, mid, high = np.percentile(times, (25, 50, 75))
-        result = dict(ms=float(mid), ms_quartiles=[float(low), float(high)], runs=len(times))
-        if memory:
-            net.zero_grad(set_to_none=True)   # gradients are the step's own
-            result['peak_mib'] = peak_bytes(run, device, [images, *net.parameters(), *net.buffers()])/2**20
-        return result
-    except (torch.cuda.OutOfMemoryError, MemoryError): return dict(error='out of memory')
-    except RuntimeError as e:
-        return dict(error='out of memory' if "can't allocate memory" in str(e) else str(e).splitlines()[0][:80])
-    finally:
-        net.zero_grad(set_to_none=True)
-        run = images = None
-        gc.collect()
-        if device == 'cuda': torch.cuda.empty_cache()
-
 # %% ../../nbs/workshop/19_efficiency.ipynb #42c495b4
 def _step(net, images, device, precision, training):
     "One forward pass, or one step of training without its optimizer."
@@ -154,6 +124,45 @@ def _step(net, images, device, precision, training):
         with cast(): outputs = net(images)
         loss(outputs, target).backward()
     return train
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #7f284cd2
+def _timed(net, run, images, device, budget, memory):
+    "ms, ms_quartiles, runs, peak_mib of a run that works"
+    low, mid, high = np.percentile(times := 1e3*np.array(run_times(run, device, budget)), (25, 50, 75))
+    result = dict(ms=float(mid), ms_quartiles=[float(low), float(high)], runs=len(times))
+    if memory:
+        net.zero_grad(set_to_none=True)   # gradients are the step's own
+        result['peak_mib'] = peak_bytes(run, device, [images, *net.parameters(), *net.buffers()])/2**20
+    return result
+
+def _reason(error):
+    "Why a run did not work, in a few words"
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+        return 'out of memory'
+    return str(error).splitlines()[0][:80]
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #a8d749a7
+def measure_cell(
+    net, # network, on the device
+    side, # of a square image, px
+    batch=1, # images
+    device='cpu', # or 'cuda'
+    budget=1., # seconds for the runs
+    precision='fp32', # or 'bf16': autocast
+    training=False, # forward, loss and backward instead of forward alone
+    memory=True, # also measure the peak
+) -> dict: # ms, ms_quartiles, runs, peak_mib; or error
+    "Latency and peak memory of one network at one size."
+    net.train(training)
+    try:
+        images = torch.randn(batch, 1, side, side, device=device)
+        return _timed(net, _step(net, images, device, precision, training), images, device, budget, memory)
+    except (MemoryError, RuntimeError) as e: return dict(error=_reason(e))
+    finally:
+        net.zero_grad(set_to_none=True)
+        images = None
+        gc.collect()
+        if device == 'cuda': torch.cuda.empty_cache()
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #88fa10f8
 SIZES = {'cpu': (256, 512, 1024), 'cuda': (256, 512, 1024, 2048, 4096)}
@@ -211,7 +220,27 @@ def measure_model(
                     | measure_cell(net, side, 4, device, budget, precision, training=True))
     return rows
 
+# %% ../../nbs/workshop/19_efficiency.ipynb #2a7267bc
+def _cell(r):
+    "A cell in a line of progress"
+    cost = f"{r['ms']:.3g} ms {r['peak_mib']:.0f} MiB" if 'ms' in r else r['error']
+    return f"{r['side']}²{' train' if r['training'] else ''} {cost}"
+
 # %% ../../nbs/workshop/19_efficiency.ipynb #948c8294
+_BUDGET, _LIMIT = {'cpu': 1., 'cuda': .3}, {'cpu': 10., 'cuda': 60.}      # seconds
+
+def _check_wishes(models, sizes, precision):
+    if unknown := set(models) - set(list_models()):
+        raise ValueError(f"no model is called {', '.join(sorted(unknown))}; there are {', '.join(list_models())}")
+    if min(sizes) < 16: raise ValueError(f'sizes={sizes}: networks take images from 16 px')
+    if precision not in ('fp32', 'bf16'): raise ValueError(f"precision is 'fp32' or 'bf16', got {precision!r}")
+
+def _settings(device, precision):
+    tf32 = device == 'cuda' and torch.backends.cudnn.allow_tf32
+    return dict(describe(device), device=device, threads=torch.get_num_threads(), clock=clock_name(device),
+                precision=precision, tf32_convolutions=tf32, rows=[])
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #2ef55ff5
 def measure(
     models=None, # names; None: all of `list_models`
     sizes=None, # sides of square images, px; None: those of `SIZES`
@@ -226,93 +255,84 @@ def measure(
     "Cost of networks, and of the two kinds of block, against image size."
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     models, sizes = list_models() if models is None else list(models), sorted(SIZES[device] if sizes is None else sizes)
-    if unknown := set(models) - set(list_models()):
-        raise ValueError(f"no model is called {', '.join(sorted(unknown))}; there are {', '.join(list_models())}")
-    if min(sizes) < 16: raise ValueError(f'sizes={sizes}: networks take images from 16 px')
-    if precision not in ('fp32', 'bf16'): raise ValueError(f"precision is 'fp32' or 'bf16', got {precision!r}")
-    result = dict(describe(device), device=device, threads=torch.get_num_threads(), clock=clock_name(device),
-                  precision=precision,
-                  tf32_convolutions=device == 'cuda' and torch.backends.cudnn.allow_tf32, rows=[])
-    if budget is None: budget = 1. if device == 'cpu' else .3
-    if limit is None: limit = 10. if device == 'cpu' else 60.
+    _check_wishes(models, sizes, precision)
+    result, wants = _settings(device, precision), (_BUDGET[device] if budget is None else budget,
+                                                   _LIMIT[device] if limit is None else limit, precision, training)
     for name in (*models, 'mim block', 'transformer block'):
-        rows = measure_model(name, sizes, device, budget, limit, precision, training)
+        rows = measure_model(name, sizes, device, *wants)
         result['rows'] += rows
-        say(f"{name:18}" + '  '.join(f"{r['side']}²{' train' if r['training'] else ''} {_cell(r)}" for r in rows))
-        if out: _save(result, out)
+        say(f'{name:18}' + '  '.join(_cell(r) for r in rows))
+        if out: write_whole(out, to_json(result, indent=1) + '\n')
     return result
-
-# %% ../../nbs/workshop/19_efficiency.ipynb #2a7267bc
-def _cell(r): return f"{r['ms']:.3g} ms {r['peak_mib']:.0f} MiB" if 'ms' in r else r['error']
-
-def _save(result, path):
-    "Write JSON whole or not at all."
-    part = Path(f'{path}.part')
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
-    os.replace(part, path)
-
-# %% ../../nbs/workshop/19_efficiency.ipynb #41873ddc
-def cost_rows(
-    result, # from `measure`, or a JSON file of it
-    what='ms', # 'ms', 'peak_mib', 'images_per_s', 'dense_gmac', 'scan_gflop'
-) -> str: # text, a line a network
-    "One figure of all networks against image size."
-    result = load_result(result)
-    rows = [r for r in result['rows'] if not r['training']]
-    sides, names = sorted({r['side'] for r in rows}), list(dict.fromkeys(r['model'] for r in rows))
-    cells = {(r['model'], r['side']): f"{r[what]:,.3g}" if what in r and r[what] < 1000 else f"{r[what]:,.0f}"
-             if what in r else r.get('error', '–') for r in rows}
-    width = 2 + max(10, *(len(c) for c in cells.values()))
-    lines = [f"{what:18}{'parameters':>12}" + ''.join(f"{f'{s}²':>{width}}" for s in sides)]
-    for name in names:
-        p = next(r['parameters'] for r in rows if r['model'] == name)
-        lines.append(f"{name:18}{p:>12,}" + ''.join(f"{cells.get((name, s), ''):>{width}}" for s in sides))
-    return '\n'.join(lines)
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #bdc6fb9d
 def load_result(result):
     "A result itself, or read from its file."
     return result if isinstance(result, dict) else json.loads(Path(result).read_text(encoding='utf-8'))
 
+# %% ../../nbs/workshop/19_efficiency.ipynb #41873ddc
+def _figure(r, what):
+    "A figure of one cell as text; without one, the reason"
+    if what not in r: return r.get('error', '–')
+    return f'{r[what]:,.3g}' if r[what] < 1000 else f'{r[what]:,.0f}'
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #8c9e2ba3
+def cost_rows(
+    result, # from `measure`, or a JSON file of it
+    what='ms', # 'ms', 'peak_mib', 'images_per_s', 'dense_gmac', 'scan_gflop'
+) -> str: # text, a line a network
+    "One figure of all networks against image size."
+    rows = [r for r in load_result(result)['rows'] if not r['training']]
+    cells = {(r['model'], r['side']): _figure(r, what) for r in rows}
+    sides, parameters = sorted({r['side'] for r in rows}), {r['model']: r['parameters'] for r in rows}
+    width = 2 + max(10, *(len(c) for c in cells.values()))
+    lines = [f"{what:18}{'parameters':>12}" + ''.join(f"{f'{s}²':>{width}}" for s in sides)]
+    for name, p in parameters.items():
+        lines.append(f'{name:18}{p:>12,}' + ''.join(f"{cells.get((name, s), ''):>{width}}" for s in sides))
+    return '\n'.join(lines)
+
 # %% ../../nbs/workshop/19_efficiency.ipynb #3d52e547
 def machine_line(result):
     "On what a result was measured, when, and how."
     r = load_result(result)
-    threads = f", {r['threads']} thread{'s'*(r['threads'] > 1)}" if r[
-            'device'] == 'cpu' else ', TF32 in convolutions' if r[
-            'tf32_convolutions'] else ''
-    return f"{r['machine']}{threads}, {r['precision']}, " + ', '.join(f'{k} {v}'
-                                                                      for k, v in r['versions'].items()) + f", {r['date']}"
+    threads = f"{r['threads']} thread{'s'*(r['threads'] > 1)}" if r['device'] == 'cpu' else ''
+    tf32 = 'TF32 in convolutions' if r['device'] != 'cpu' and r['tf32_convolutions'] else ''
+    versions = [f'{k} {v}' for k, v in r['versions'].items()]
+    return ', '.join(filter(None, (r['machine'], threads, tf32, r['precision'], *versions, r['date'])))
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #ba11d2da
-_MARKERS = 'os^vD<>pPX*hd8'
+_STYLES = (('0', '-', 'o'), ('0', '--', '^'), ('0', ':', 'D'), ('0.5', '-', 's'), ('0.5', '--', 'v'), ('0.5', ':', 'X'))
+_SHOWN = ('laptop', 'wide', 'paper', 'acm-fpn', 'dnanet', 'uiunet')       # three of MiM, in black, three peers
 
-def _series(result, what, names=None):
-    "name -> (sides, values), in the order of the table"
-    rows, series = [r for r in load_result(result)['rows'] if not r['training'] and what in r], {}
-    for r in rows:
-        if (names is None and ' block' not in r['model']) or (names and r['model'] in names):
-            series.setdefault(r['model'], ([], []))
-            series[r['model']][0].append(r['side']); series[r['model']][1].append(r[what])
-    return series
+def _series(result, what, names):
+    "name -> (sides, values) of the networks that were measured"
+    rows = [r for r in load_result(result)['rows'] if not r['training'] and what in r]
+    points = {n: [(r['side'], r[what]) for r in rows if r['model'] == n] for n in names}
+    return {n: tuple(zip(*p)) for n, p in points.items() if p}
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #3a494f00
+def _size_axis(ax, sides, label):
+    "Image sizes on a logarithmic axis"
+    ax.set(xlabel='image side, px', ylabel=label)
+    ax.set_xticks(sides, sides)
+    ax.minorticks_off()
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #a356cbe3
 def plot_curves(
     result, # from `measure`, or its file
-    names=None, # networks; None: all
+    names=None, # up to six networks; None: six of different kinds
 ):
     "Fig 1 a and b: latency and peak memory against image size."
     import matplotlib.pyplot as plt
-    fig, axs = plt.subplots(1, 2, figsize=(8, 3.6))
-    for ax, what, label in zip(axs, ('ms', 'peak_mib'), ('latency (ms)', 'peak memory (MiB)')):
-        for i, (name, (x, y)) in enumerate(_series(result, what, names).items()):
-            ours = name in (*PRESETS, 'mim-conv', 'mim block')
-            ax.loglog(x, y, marker=_MARKERS[i % len(_MARKERS)], ms=4, lw=1.6 if ours else .8, ls='-' if ours else '--',
-                      color=plt.cm.Greys(.95) if ours else plt.cm.tab10(i % 10), label=name)
-        sides = sorted({r['side'] for r in load_result(result)['rows']})
-        ax.set(xlabel='image side (px)', ylabel=label, xticks=sides, xticklabels=sides); ax.minorticks_off()
-    fig.legend(*axs[0].get_legend_handles_labels(), loc='outside right center', fontsize=7)
+    if names is not None and len(names) > 6: raise ValueError(f'{len(names)} curves cannot be told apart; name up to 6')
+    fig, axs = plt.subplots(1, 2, figsize=(7.2, 3))
+    sides = sorted({r['side'] for r in load_result(result)['rows']})
+    for ax, what, label in zip(axs, ('ms', 'peak_mib'), ('latency, ms', 'peak memory, MiB')):
+        series = _series(result, what, names or _SHOWN)
+        for (name, (x, y)), (color, ls, marker) in zip(series.items(), _STYLES):
+            ax.loglog(x, y, color=color, ls=ls, marker=marker, ms=4, label=name)
+        _size_axis(ax, sides, label)
+    fig.legend(*axs[0].get_legend_handles_labels(), loc='outside right center', handlelength=3)
     return fig
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #f781d96e
@@ -325,8 +345,7 @@ def plot_bubbles(
     "Fig 1 c: latency across, accuracy or operations up, memory as the area of the bubble."
     import matplotlib.pyplot as plt
     rows = [r for r in load_result(result)['rows'] if r['side'] == side and not r['training'] and 'ms' in r
-            and ' block' not in r['model']]
-    if accuracy is not None: rows = [r for r in rows if r['model'] in accuracy]
+            and ' block' not in r['model'] and (accuracy is None or r['model'] in accuracy)]
     if not rows: raise ValueError(f'no measured network at {side} px in this result')
     up = lambda r: r['dense_gmac'] if accuracy is None else accuracy[r['model']]
     most = max(r['peak_mib'] for r in rows)
@@ -334,9 +353,8 @@ def plot_bubbles(
     for r in rows:
         ax.scatter(r['ms'], up(r), s=1200*r['peak_mib']/most, color='0.6', edgecolor='k', alpha=.5)
         ax.annotate(r['model'], (r['ms'], up(r)), (5, 4), textcoords='offset points', fontsize=7)
-    ax.set(xscale='log', yscale='log' if accuracy is None else 'linear',
-           xlabel=f'latency at {side}² (ms); area: peak memory',
-           ylabel=f'dense GMAC at {side}²' if accuracy is None else label)
+    ax.set(xscale='log', xlabel=f'latency at {side}², ms; area: peak memory', ylabel=label)
+    if accuracy is None: ax.set(yscale='log', ylabel=f'dense GMAC at {side}²')
     ax.margins(.15)
     return fig
 
@@ -345,9 +363,7 @@ def exponents(
     result, # from `measure`, or its file
     names=('mim block', 'transformer block'), # what to fit
     least=512, # smallest side that counts, px
-# name -> {'operations', 'ms', 'peak_mib'}: exponents in the number of pixels; None where fewer than two sizes were
-# measured
-) -> dict:
+) -> dict: # name -> {'operations', 'ms', 'peak_mib'}: exponents in pixels; None below two sizes
     "Log-log fit of counted and measured cost on image size."
     rows = [dict(r, operations=r['dense_gmac'] + r['scan_gflop']/2) for r in load_result(result)['rows']
             if not r['training'] and r['side'] >= least]
@@ -363,30 +379,38 @@ QUOTED = { # Table 2 as printed: parameters (M), FLOPs (G), inference (s), train
     'rkformer': ('RKformer', 29., 24.73, .08, None),
     'tci-former': ('TCI-Former', 3.66, 5.87, .04, 5160)}
 
+# %% ../../nbs/workshop/19_efficiency.ipynb #e782bcfd
+def _beside(ours, printed, form):
+    "A measured figure, the printed one in parentheses"
+    return f"{'–' if ours is None else format(ours, form)} {'' if printed is None else f'({printed:g})'}"
+
+def _table2_line(name, one, step):
+    "A line of Table 2: `one` cell of inference, one `step` of training; both empty if not built here"
+    printed = QUOTED.get(name, (name, None, None, None, None))
+    work = _beside(one.get('dense_gmac'), None, '.2f').strip() + (f" + {one['scan_gflop']:.2f}" if one else '')
+    columns = ((name if one else printed[0] + '*'), _beside(one['parameters']/1e6 if one else None, printed[1], '.3f'),
+               work + (f' ({printed[2]:g})' if printed[2] else ''),
+               _beside(one['ms']/1e3 if 'ms' in one else None, printed[3], '.4f'),
+               _beside(step.get('peak_mib'), printed[4], '.0f'))
+    return '{:14}{:>18}{:>26}{:>18}{:>28}'.format(*columns)
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #81248af3
 def table2(
     result, # from `measure`, or its file
 ) -> str: # text, a line a network
     "Table 2: measured at 512² beside the paper's printed figures (in parentheses); without a measurement, quoted only."
     rows = load_result(result)['rows']
-    def find(name, **want):
-        return next((r for r in rows if r['model'] == name and all(r[k] == v for k, v in want.items())), {})
-    def cell(ours, printed, form):
-        return f"{f'{ours:{form}}' if ours is not None else '–'} {f'({printed:g})' if printed is not None else ''}"
+    cell = lambda name, training: next((r for r in rows if r['model'] == name and r['side'] == 512
+                                        and r['training'] == training), {})
     measured = list(dict.fromkeys(r['model'] for r in rows if ' block' not in r['model']))
-    lines = ([f"{'network':14}{'parameters (M)':>18}{'dense G + scan G':>26}{'inference (s)':>18}{'training, 4 × 512² (MiB)':>28}"])
-    for name in (*measured, *(q for q in QUOTED if q not in measured)):
-        one, step, quoted = find(name, side=512, training=False), find(name, side=512, training=True), QUOTED.get(name,
-                (name, None, None, None, None))
-        work = f"{one['dense_gmac']:.2f} + {one['scan_gflop']:.2f}" if one else '–'
-        lines.append(
-                f"{name if one else quoted[0] + '*':14}{cell(one['parameters']/1e6 if one else None, quoted[1], '.3f'):>18}"
-                     f"{work + (f' ({quoted[2]:g})' if quoted[2] else ''):>26}{cell(one['ms']/1e3 if 'ms' in one else None, quoted[3], '.4f'):>18}"
-                     f"{cell(step.get('peak_mib'), quoted[4], '.0f'):>28}")
-    return '\n'.join(lines + ["in parentheses: printed in the paper's Table 2; *: quoted only, not built here"])
+    names = (*measured, *(q for q in QUOTED if q not in measured))
+    head = '{:14}{:>18}{:>26}{:>18}{:>28}'.format('network', 'parameters (M)', 'dense G + scan G', 'inference (s)',
+                                                  'training, 4 × 512² (MiB)')
+    note = "in parentheses: printed in the paper's Table 2; *: quoted only, not built here"
+    return '\n'.join([head, *(_table2_line(n, cell(n, False), cell(n, True)) for n in names), note])
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #2eabf414
-def main(arguments=None):
-    "The command line of this module."
+def _parser():
     p = argparse.ArgumentParser('python -m mim_istd.measure.efficiency',
                                 description='Parameters, operations, latency, throughput and peak memory against image '
                                             'size.')
@@ -400,6 +424,12 @@ def main(arguments=None):
                    help='longest run, seconds; larger images are left out (default: 10 on a CPU, 60 on a GPU)')
     p.add_argument('--precision', choices=('fp32', 'bf16'), default='fp32')
     p.add_argument('--no-training', dest='training', action='store_false', help='no step of training')
+    return p
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #5e3756f5
+def main(arguments=None):
+    "The command line of this module."
+    p = _parser()
     a = p.parse_args(arguments)
     if a.device == 'cuda' and not torch.cuda.is_available(): p.error('--device cuda, but PyTorch sees no GPU here')
     try:
