@@ -43,6 +43,7 @@ def new_figure(
     FigureCanvasAgg(fig)
     return fig
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #4959e8c9
 def small_png(
     fig, # matplotlib figure
     colours=128, # at most
@@ -57,6 +58,7 @@ def small_png(
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #0b437979
 _WITHOUT_DATE = {'png': {'Software': None}, 'svg': {'Date': None, 'Creator': None}}
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #36246c46
 def save_figure(
     fig, # matplotlib figure
     name, # of the files: letters, digits, - and _; the endings are added
@@ -91,6 +93,7 @@ def judge(
     return dict(found=truth.centroids[pairs[:, 0]], missed=np.delete(truth.centroids, pairs[:, 0], 0),
                 false=np.delete(seen.centroids, pairs[:, 1], 0))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #fe987afe
 def mark_targets(
     ax, # matplotlib axes that show an image
     verdict, # from `judge`
@@ -118,6 +121,7 @@ def _free_corner(points, centre, shape):
     def far(left, bottom): return int((left > 0) == (x < W/2)) + int((bottom > 0) == (y > H/2))
     return min(((l, b) for l in (0, .52) for b in (0, .52)), key=lambda c: (hides(*c), -far(*c)))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #567f77bb
 def _close_up(ax, picture, truth, centre, half, corner, **kwargs):
     "The surroundings of a target, enlarged."
     y, x = np.round(centre).astype(int)
@@ -223,6 +227,7 @@ def feature_parts(
     parts |= {f'stage {i}': m for i, m in enumerate(model.ups, 1)}
     return parts | {f'decoder {len(model.ups) - i}': m for i, m in enumerate(model.decoder, 1)}
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #9386bf93
 def stage_maps(
     model, # network
     image, # (H, W) grey, at least 16 × 16
@@ -235,6 +240,7 @@ def stage_maps(
                          f'{", ".join(feature_parts(model)) or "none"}')
     return maps
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #6f476faa
 def sentence_maps(
     model, # a `MiM`
     image, # (H, W) grey, at least 16 × 16
@@ -244,6 +250,7 @@ def sentence_maps(
     stages = {f'stage {i}': s[-1] for i, s in enumerate(model.stages, 1)}
     return capture(model, image, stages, lambda m, x, y: y[1][0].T.unflatten(1, x[2]).float().cpu().numpy())
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #d6605c9e
 def _want_mim(model):
     if not isinstance(model, MiM): raise TypeError(f'a {type(model).__name__} has no sentences and words; give a MiM')
 
@@ -261,6 +268,7 @@ def mosaic(
     shown = np.pad(shown, ((0, 0), (0, gap), (0, gap)), constant_values=np.nan)
     return np.block([[shown[side*r + c] for c in range(side)] for r in range(side)])[:-gap or None, :-gap or None]
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #5c16e144
 def draw_channels(
     networks, # dict: label -> dict: stage -> (C, h, w), from `sentence_maps` or `stage_maps`
     each=9, # channels of a stage
@@ -292,6 +300,7 @@ def _unit(maps):
     varies = norm > 1e-6*np.linalg.norm(flat, axis=1, keepdims=True)      # what is below is rounding
     return np.where(varies, centred/np.where(varies, norm, 1), 0), varies[:, 0]
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #848fb284
 def channel_consistency(
     maps, # (C, h, w)
 ) -> float: # 0 to 1; NaN if fewer than two channels vary
@@ -318,6 +327,7 @@ def embed_channels(
     placed = TSNE(init='pca', perplexity=perplexity, random_state=seed).fit_transform(points)
     return dict(zip(networks, np.split(placed, np.cumsum([len(m) for m in networks.values()])[:-1])))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #86726540
 def draw_embedding(
     placed, # from `embed_channels`
 ) -> Figure:
@@ -350,6 +360,7 @@ def receptive_field(
         field = field + gradient[0, 0].abs()
     return (field/len(images)).cpu().numpy()
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #3ea171c5
 def _distance(field, at):
     (y, x), (H, W) = at or (s//2 for s in field.shape), field.shape
     return np.hypot(*np.ogrid[-y:H - y, -x:W - x])
@@ -365,6 +376,7 @@ def field_radius(
     held = np.cumsum(field.ravel()[order], dtype=np.float64)
     return float(distance[order][np.searchsorted(held, share*held[-1]*(1 - 1e-12))])
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #deca0b26
 def share_beyond(
     field, # (H, W) from `receptive_field`
     radius, # pixels
@@ -423,6 +435,7 @@ def _side_by_side(x, hw):
     x = x.unflatten(0, hw).movedim((0, 1), (-4, -2))                     # (…, H, p, W, p) after the two moves
     return x.flatten(-4, -3).flatten(-2, -1)
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #3569d818
 def delta_maps(
     model, # network with SS2D layers
     image, # (H, W) grey, at least 16 × 16
@@ -448,6 +461,7 @@ def relative_steps(
 
 _PATHS = ('rows', 'columns', 'rows, backwards', 'columns, backwards')
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #ff75a0ac
 def _paths_figure(image, maps, directions, corner, title, label, **kwargs):
     "The image, then a map of the grid for each direction; `corner` is (H, W) of what the maps cover."
     (H, W), K = image.shape, len(maps)
@@ -471,6 +485,7 @@ def padded_sides(
     m = getattr(model, 'multiple', 1)
     return tuple(s + -s % m for s in shape)
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #947b2dc3
 def draw_steps(
     image, # (H, W)
     delta, # (K, D, h, w), from `delta_maps`
@@ -547,6 +562,7 @@ def sentence_words(
     return capture(model, image, blocks, lambda m, x, y: tuple(t.unflatten(0, x[2]).float().cpu().numpy()
                                                                for t in (x[0], y[0])))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #77cce487
 def word_spread(
     words, # (…, m, c)
 ) -> np.ndarray: # (…)

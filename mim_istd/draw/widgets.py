@@ -45,6 +45,7 @@ def is_live() -> bool:
 # %% ../../nbs/workshop/18_widgets.ipynb #6521f9e8
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 
+# %% ../../nbs/workshop/18_widgets.ipynb #fdf355d5
 class Explorer:
     "A picture that is drawn again whenever one of its controls changes."
     def __init__(self,

@@ -152,6 +152,7 @@ def evaluate_targets(
 # %% ../../nbs/experiments/03_ablations.ipynb #23e84d52
 BINS = {'area': (0, 10, 25, 50, math.inf), 'scr': (0, 3, 6, 12, math.inf)}
 
+# %% ../../nbs/experiments/03_ablations.ipynb #6faafd10
 def breakdown(
     targets, # list of dicts, from `evaluate_targets`
     by='area', # 'area' (pixels), 'scr', or another number in the dicts
@@ -505,6 +506,7 @@ _EXAMPLES = """examples:
 Each run is a folder below OUT. The same command again goes on where the last one ended, and runs only what is missing.
 DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA."""
 
+# %% ../../nbs/experiments/03_ablations.ipynb #2d5f695a
 def add_arguments(p):
     "The options of the command."
     p.add_argument('data', metavar='DATA', help='folder or name of the data set')
