@@ -16,6 +16,7 @@ from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange
 from fastprogress.fastprogress import progress_bar
 from scipy import linalg, ndimage
 from skimage.feature import structure_tensor, structure_tensor_eigenvalues
@@ -211,8 +212,8 @@ def split_ipi(
 ) -> Split: # images (H, W)
     "Infrared patch-image model: background and target image."
     P = to_patches(levels, side, step)
-    B, T, history = rpca(P.reshape(len(P), -1).T, **options)
-    return Split(*(from_patches(a.T.reshape(P.shape), levels.shape, side, step) for a in (B, T)), history)
+    B, T, history = rpca(rearrange(P, 'n p q -> (p q) n'), **options)
+    return Split(*(from_patches(rearrange(a, '(p q) n -> n p q', p=side), levels.shape, side, step) for a in (B, T)), history)
 
 # %% ../../nbs/workshop/15_classical_peers.ipynb #e90dbe28
 def ipi(levels, **options):
@@ -386,9 +387,9 @@ def split_mslstipt(
 ) -> Split: # images (H, W)
     "Multiple subspace learning on the patches of one image: background and target image."
     # every patch a lateral slice, its columns along the tubes
-    D = to_patches(levels, side, step).transpose(2, 1, 0) / 255
+    D = rearrange(to_patches(levels, side, step), 'n p q -> q p n') / 255
     B, T, history = subspace_rpca(D, learn_dictionary(D), **options)
-    return Split(*(from_patches(255 * a.transpose(2, 1, 0), levels.shape, side, step) for a in (B, T)), history)
+    return Split(*(from_patches(255 * rearrange(a, 'q p n -> n p q'), levels.shape, side, step) for a in (B, T)), history)
 
 # %% ../../nbs/workshop/15_classical_peers.ipynb #3d6ee60a
 def mslstipt(levels, **options):

@@ -15,6 +15,7 @@ import dataclasses
 from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
 from ..model.network import (DecoderStage, MiM, PRESETS, SentenceMerge, count_operations, get_model,
@@ -458,10 +459,12 @@ class VMambaUNet(Baseline):
         self.decoder, self.head = nn.ModuleList(DecoderStage(d) for d in w[:0:-1]), fcn_head(w[0])
 
     def outputs(self, x):
-        x, maps = self.norm(self.embed(x).permute(0, 2, 3, 1)), []   # (B, H, W, D)
+        x, maps = self.norm(rearrange(self.embed(x), 'b d h w -> b h w d')), []
         for k, stage in enumerate(self.stages):
-            if k: x = self.merges[k-1](x.flatten(1, 2), x.shape[1:3]).unflatten(1, (x.shape[1]//2, x.shape[2]//2))
-            maps.append((x := stage(x)).permute(0, 3, 1, 2))
+            if k:
+                x, hw = rearrange(x, 'b h w d -> b (h w) d'), x.shape[1:3]
+                x = rearrange(self.merges[k-1](x, hw), 'b (h w) d -> b h w d', h=hw[0]//2)
+            maps.append(rearrange(x := stage(x), 'b h w d -> b d h w'))
         y = maps.pop()
         for stage in self.decoder: y = stage(y, maps.pop())
         return [self.head(y)]
@@ -509,11 +512,12 @@ class DeformableLine(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)
         row, column, along = (torch.arange(n, device=x.device, dtype=dtype) for n in (H, W, 3))
         along = (along - 1).view(1, 3, 1, 1)
-        dy, dx = self.offset(x).to(dtype).unflatten(1, (2, 3)).unbind(1)                 # (B, 3, H, W) each
+        dy, dx = rearrange(self.offset(x).to(dtype), 'b (yx k) h w -> yx b k h w', yx=2)
         ys, xs = row[:, None] + dy + along*self.vertical, column + dx + along*(not self.vertical)
         grid = torch.stack([(2*xs + 1)/W - 1, (2*ys + 1)/H - 1], -1)                     # (B, 3, H, W, 2)
-        points = F.grid_sample(x.to(dtype), grid.flatten(1, 2), align_corners=False)     # (B, C, 3H, W), zeros outside
-        return self.mix(points.to(x.dtype).unflatten(2, (3, H)).transpose(1, 2).flatten(1, 2))
+        points = F.grid_sample(x.to(dtype), rearrange(grid, 'b k h w xy -> b (k h) w xy'),
+                               align_corners=False)     # (B, C, 3H, W), zeros outside
+        return self.mix(rearrange(points.to(x.dtype), 'b c (k h) w -> b (k c) h w', k=3))
 
 # %% ../../nbs/workshop/16_deep_peers.ipynb #de374020
 class TwoOrientation(nn.Module):
