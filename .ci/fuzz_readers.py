@@ -117,7 +117,7 @@ def read(path):
     if raw is None and path.suffix not in ('.mkv', '.mp4', '.avi'):
         a = read_image(path)
         if a.ndim != 2 or a.dtype != np.float32: raise AssertionError(f'an image of shape {a.shape}, {a.dtype}')
-        if a.size < 2**22: read_mask(path)
+        if a.size < 2**22: read_mask(path, 'mask>0')
 
 
 def main():

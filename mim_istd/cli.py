@@ -6,8 +6,11 @@
 __all__ = ['build_parser', 'main']
 
 # %% ../nbs/workshop/12_command_line.ipynb #6c03ebdd
-import argparse, contextlib, shutil, sys, time
+import argparse, contextlib, errno, re, shutil, signal, sys, time
+from dataclasses import dataclass
 from pathlib import Path
+
+from fastcore.basics import patch
 
 from . import __version__
 
@@ -29,16 +32,19 @@ written to OUT, for each image NAME:
                     area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio)
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
 NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds).
-Large images are scored in overlapping tiles if one pass would not fit into the memory.
+Two images of one name get their suffix, folder or a number into it. Results of the same name are replaced, others
+stay; 'mim-istd table OUT' makes targets.csv of all that lie there. Large images are scored in overlapping tiles if
+one pass would not fit into the memory. Images cannot come through a pipe: save them to files first.
 
 exit status: 0 all images done, 1 some failed (each has a line on stderr), 2 nothing could be done or
-results could not be written, 130 interrupted."""
+no result could be written any more, 130 interrupted (Ctrl-C or SIGTERM)."""
 
 _TRAIN = """examples:
   mim-istd train data/sample --recipe sample --out runs/first
   mim-istd train NUAA-SIRST --lists idx_427 --model laptop --recipe quick --out runs/nuaa
   mim-istd train NUAA-SIRST --lists idx_427 --out runs/nuaa --resume
   mim-istd train NUAA-SIRST --lists idx_427 --model dnanet --recipe quick --out runs/dnanet
+  mim-istd train mine --images ir --masks gt --mask-suffix _mask --weights outer --out runs/mine
 
 DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA."""
 
@@ -67,6 +73,11 @@ _WEIGHTS = """examples:
   mim-istd weights runs/mine          the same of a training of your own
 
 IoU, nIoU and Pd in per cent, Fa in 1e-6; 08_metrics explains the protocols."""
+
+_TABLE = """example:
+  mim-istd table detections           after a run that was killed, or to have several runs in one table
+
+OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders."""
 
 _DEMO = ("""three small scenes that come with the package go through 'mim-istd detect'; the images and what was found in them lie in OUT.""")
 
@@ -110,77 +121,106 @@ def _add_model(p):
                    help=f'network that the weights must hold, or a method without training: {_METHODS} (default: '
                         f'whatever the weights hold)')
 
+def _add_device(p): p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
+
+def _add_threshold(p):
+    p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5,
+                   help='a pixel is target above this probability (default: 0.5)')
+
+# %% ../nbs/workshop/12_command_line.ipynb #e7a2ecd6
+def _add_data(p):
+    p.add_argument('data', metavar='DATA', help='folder or name of the data set')
+    p.add_argument('--lists', help='which of several lists of names, e.g. idx_427, v1')
+    p.add_argument('--images', metavar='FOLDER', help='subfolder of DATA with the images (default: images or alike)')
+    p.add_argument('--masks', metavar='FOLDER', help='subfolder of DATA with the masks (default: masks or alike)')
+    p.add_argument('--mask-suffix', metavar='TEXT', help="what a mask's name has more than its image's, e.g. _mask")
+    p.add_argument('--mask-rule', metavar='RULE', help="which pixels of a mask are target, e.g. 'mask>0'")
+
 # %% ../nbs/workshop/12_command_line.ipynb #415ab385
 def _add_detect(commands):
     p = _command(commands, 'detect', _detect, 'find small targets in images', _DETECT)
     p.add_argument('paths', nargs='+', metavar='PATH',
                    help='files (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films), folders or patterns')
-    p.add_argument('-o', '--out', default='detections', metavar='OUT',
-                   help='folder for the results (default: detections)')
     p.add_argument('-r', '--recursive', action='store_true', help='also the subfolders of folders')
     _add_weights_option(p)
     _add_model(p)
-    p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5,
-                   help='a pixel is target above this probability (default: 0.5)')
+    _add_threshold(p)
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
-    p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
-    p.add_argument('--format', nargs='+', choices=('overlay', 'mask', 'json', 'csv'),
-                   default=['overlay', 'mask', 'json', 'csv'],
-                   metavar='KIND', help='what to write, of overlay, mask, json, csv (default: all)')
+    _add_device(p)
+    for add in (_add_outputs, _add_tiles, _add_streams, _add_raw): add(p)
+
+def _add_outputs(p):
+    p.add_argument('-o', '--out', default='detections', metavar='OUT',
+                   help='folder for the results (default: detections)')
+    p.add_argument('--format', nargs='+', choices=_FORMATS, default=_FORMATS, metavar='KIND',
+                   help='what to write, of overlay, mask, json, csv (default: all)')
     p.add_argument('--no-overlay', action='store_true', help='all but the overlays')
+    p.add_argument('-q', '--quiet', action='store_true', help='no line for each image')
+
+# %% ../nbs/workshop/12_command_line.ipynb #f9a4988c
+_FORMATS = ['overlay', 'mask', 'json', 'csv']
+
+def _add_tiles(p):
     p.add_argument('--tile', type=_between(int, 1, _ANY), metavar='PX',
                    help='side of the tiles of large images (default: as the memory allows)')
-    p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX', help='of neighbouring tiles (default: 128)')
+    p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX', help='of neighbouring tiles (default: 192)')
+
+def _add_streams(p):
     p.add_argument('--sequence', action='store_true',
-                   help='the images of a folder are the frames of one stream, by the numbers in their names')
+                   help='the images of a folder are the frames of one stream, by the last numbers in their names')
     p.add_argument('--fps', type=_between(float, 1e-6, _ANY),
                    help='frames a second of streams that do not say it, for the time in the results')
+
+def _add_raw(p):
     p.add_argument('--raw', metavar='WxHxDTYPE[xN]',
                    help='files without a header: width, height, type, frames; e.g. 640x512xuint16')
     p.add_argument('--raw-endian', choices=('little', 'big'), default='little',
                    help='byte order of --raw (default: little)')
     p.add_argument('--raw-offset', type=_between(int, 0, _ANY), default=0, metavar='BYTES',
                    help='to skip at the beginning of each --raw file (default: 0)')
-    p.add_argument('-q', '--quiet', action='store_true', help='no line for each image')
 
 # %% ../nbs/workshop/12_command_line.ipynb #14b66556
 def _add_train(commands):
     p = _command(commands, 'train', _train, 'train a network on a folder of images and masks', _TRAIN)
-    p.add_argument('data', metavar='DATA', help='folder or name of the data set')
+    _add_data(p)
     p.add_argument('--out', default='runs/run', help='run folder: checkpoints, log, recipe (default: runs/run)')
     p.add_argument('--model', '--preset', metavar='NAME',
                    help=f'network: {_NETWORKS} (default: laptop; --preset is its older name)')
+    p.add_argument('--weights', help='begin with these weights, as for detect (default: at random)')
     p.add_argument('--recipe', help='training recipe: quick, long, sample, paper, or a recipe.json (default: quick)')
-    p.add_argument('--lists', help='which of several lists of names, e.g. idx_427')
-    p.add_argument('--epochs', type=_between(int, 1, _ANY), help="instead of the recipe's")
-    p.add_argument('--batch-size', type=_between(int, 1, _ANY), help="instead of the recipe's")
-    p.add_argument('--lr', type=_between(float, 0, _ANY), help="learning rate, instead of the recipe's")
-    p.add_argument('--seed', type=_between(int, 0, _ANY), help="instead of the recipe's")
-    p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16', 'fp16'), help="on a GPU, instead of the recipe's")
-    p.add_argument('--step', choices=('eager', 'graph', 'compiled'),
-                   help="how a GPU takes a step, instead of the recipe's: kernel by kernel, recorded, or compiled and "
-                        "recorded")
+    _add_recipe_changes(p)
     p.add_argument('--minutes', type=_between(float, 0, _ANY),
                    help='stop early, at the end of an epoch; --resume goes on')
     p.add_argument('--save-every', type=_between(int, 1, _ANY), default=1, metavar='EPOCHS',
                    help='epochs from one checkpoint to the next')
-    p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
-    p.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the run folder')
+    _add_device(p)
+    p.add_argument('--resume', action='store_true',
+                   help='go on from the last checkpoint in the run folder; with more --epochs, for longer')
+
+def _add_recipe_changes(p):
+    instead = "instead of the recipe's"
+    p.add_argument('--epochs', type=_between(int, 1, _ANY), help=instead)
+    p.add_argument('--batch-size', type=_between(int, 1, _ANY), help=instead)
+    p.add_argument('--lr', type=_between(float, 0, _ANY), help=f'learning rate, {instead}')
+    p.add_argument('--seed', type=_between(int, 0, _ANY), help=instead)
+    p.add_argument('--valid-fraction', type=_between(float, 0, .9), metavar='PART',
+                   help=f'of the training images, held out to choose the weights by; 0: none; {instead}')
+    p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16', 'fp16'), help=f'on a GPU, {instead}')
+    p.add_argument('--step', choices=('eager', 'graph', 'compiled'),
+                   help=f'how a GPU takes a step, {instead}: kernel by kernel, recorded, or compiled and recorded')
 
 # %% ../nbs/workshop/12_command_line.ipynb #2ee4e56d
 def _add_evaluate(commands):
     p = _command(commands, 'evaluate', _evaluate, 'measure a network on a folder of images and masks', _EVALUATE)
-    p.add_argument('data', metavar='DATA', help='folder or name of the data set')
+    _add_data(p)
     p.add_argument('--split', default='test', help="split of the list, or 'all' (default: test)")
-    p.add_argument('--lists', help='which of several lists of names, e.g. idx_427')
     p.add_argument('--protocol', nargs='+', choices=('basicirstd', 'paper', 'corrected'), default=['basicirstd'],
                    metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
     _add_weights_option(p)
     _add_model(p)
-    p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5,
-                   help='a pixel is target above this probability (default: 0.5)')
-    p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
+    _add_threshold(p)
+    _add_device(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
     p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
 
@@ -198,7 +238,11 @@ def _add_synth(commands):
 def _add_demo(commands):
     p = _command(commands, 'demo', _demo, 'try the detector on images that come with it', _DEMO)
     p.add_argument('-o', '--out', default='demo', metavar='OUT', help='folder for images and results (default: demo)')
-    p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
+    _add_device(p)
+
+def _add_table(commands):
+    p = _command(commands, 'table', _table, 'make targets.csv again from the JSON files of a folder', _TABLE)
+    p.add_argument('folder', metavar='OUT', help='folder with results of detect')
 
 # %% ../nbs/workshop/12_command_line.ipynb #ec14432f
 def _add_export(commands):
@@ -226,7 +270,8 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_demo): add(commands)
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_demo):
+        add(commands)
     return parser
 
 # %% ../nbs/workshop/12_command_line.ipynb #05a36ee3
@@ -234,7 +279,17 @@ def _complain(message):
     "One line on stderr."
     print('mim-istd: ' + ' '.join(str(message).split()), file=sys.stderr, flush=True)
 
-_EXTRA = dict(av='video', fastai='train', fastprogress='train', skimage='baselines', onnx='export',
+_OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
+                     r"valid_fraction|batch_size|epochs)=('[^']*'|\w*)`?")
+
+def _as_options(message):
+    "What the library says of its arguments, said of the options: split='all' is --split all."
+    def option(m):
+        value = m[2].strip("'")
+        return f"--{m[1].replace('_', '-')}" + (f' {value}' if value and value != 'True' else '')
+    return _OPTION.sub(option, str(message))
+
+_EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
               onnxruntime='export')
 
 def _missing(error):
@@ -251,7 +306,8 @@ def main(
     # for names that a terminal cannot show
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
     args = build_parser().parse_args(argv)
-    try: return args.run(args) or 0
+    try:
+        with _terminated_is_interrupted(): return args.run(args) or 0
     except KeyboardInterrupt:
         _complain('interrupted')
         return 130
@@ -264,8 +320,19 @@ def main(
             _complain(_missing(e))
             return 2
         known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
-        _complain(e if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
+        _complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
         return 2 if known else 1
+
+# %% ../nbs/workshop/12_command_line.ipynb #cd797525
+@contextlib.contextmanager
+def _terminated_is_interrupted():
+    "SIGTERM, which ends jobs on clusters, ends them as Ctrl-C does. Signals are the main thread's alone."
+    def interrupt(*_): raise KeyboardInterrupt
+    try: before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError: before = None
+    try: yield
+    finally:
+        if before is not None: signal.signal(signal.SIGTERM, before)
 
 # %% ../nbs/workshop/12_command_line.ipynb #eb3b9b31
 class _Progress:
@@ -285,13 +352,12 @@ class _Progress:
 # %% ../nbs/workshop/12_command_line.ipynb #ed88a844
 def _detect(args):
     "mim-istd detect"
-    from mim_istd.detection.detector import OVERLAP, Detector
-    from mim_istd.detection.outputs import find_images, output_names
+    from mim_istd.detection.tiles import OVERLAP
+    from mim_istd.detection.detector import Detector
+    from mim_istd.detection.outputs import find_images, lock_folder, output_names
     from mim_istd.data.frames import parse_raw
     out, raw = Path(args.out), args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
-    for p in args.paths:
-        if Path(p).is_dir() and Path(p).resolve() == out.resolve():
-            raise ValueError(f'the results cannot go into the folder of the images, {p}; choose another one with -o')
+    _check_apart(args.paths, out)
     images, missing = find_images(args.paths, args.recursive, skip=out, **{'suffixes': ()} if raw else {})
     for p in missing: _complain(f'no image at {p}')
     if not images:
@@ -300,23 +366,60 @@ def _detect(args):
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
                         if args.overlap is None else args.overlap)
     _try_to_write(out)
-    formats = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
-    jobs = _jobs(images, [out/name for name in output_names(images)], args)
-    return _detect_all(detector, jobs, raw, formats, out, args, failed=len(missing))
+    jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
+    with lock_folder(out):
+        _tidy(out, jobs)
+        return _detect_all(detector, jobs, raw, args, failed=len(missing))
+
+def _check_apart(paths, out):
+    for p in paths:
+        if Path(p).is_dir() and Path(p).resolve() == out.resolve():
+            raise ValueError(f'the results cannot go into the folder of the images, {p}; choose another one with -o')
 
 # %% ../nbs/workshop/12_command_line.ipynb #0e0741eb
-def _jobs(images, bases, args):
-    "(file, base of its outputs, folder of the outputs of its frames, its own number in a sequence) for each file."
+@dataclass
+class _Job:
+    "One file, and where its results go."
+    path: Path
+    base: Path                   # of its outputs
+    frames: Path                 # folder of the outputs of its frames
+    number: int | None = None    # of the file in a sequence
+    numbered: bool = False       # it is one frame of a sequence
+
+def _jobs(images, bases, sequence):
+    "A `_Job` for each file, in the order of the stream if it is one."
     from mim_istd.data.frames import natural_order
-    jobs = list(zip((f for f, _ in images), bases))
-    if args.sequence: jobs.sort(key=lambda job: (natural_order(job[0].parent), natural_order(job[0].name)))
-    folders, count, found = {b.parent for b in bases}, {}, []
-    for f, base in jobs:
+    jobs, folders = [], {b.parent for b in bases}
+    for (f, _), base in zip(images, bases):
         frames = base.with_name(base.name + '_frames')
         while frames in folders: frames = frames.with_name(frames.name + '_')
-        count[f.parent] = i = count.get(f.parent, -1) + 1
-        found.append((f, base, frames, i if args.sequence else None))
-    return found
+        jobs.append(_Job(f, base, frames))
+    if sequence:
+        jobs.sort(key=lambda job: (natural_order(job.path.parent), natural_order(job.path.name)))
+        _number(jobs)
+    return jobs
+
+# %% ../nbs/workshop/12_command_line.ipynb #94a48a98
+def _number(jobs):
+    "Frames are numbered in each folder by the last numbers in their names; if these don't tell files apart, in order."
+    for folder in {job.path.parent for job in jobs}:
+        here = [job for job in jobs if job.path.parent == folder]
+        digits = [re.findall(r'\d+', job.path.stem) for job in here]
+        numbers = [int(d[-1]) for d in digits if d]
+        rising = len(numbers) == len(here) and all(a < b for a, b in zip(numbers, numbers[1:]))
+        for job, number in zip(here, numbers if rising else range(len(here))): job.number = number
+
+# %% ../nbs/workshop/12_command_line.ipynb #2cdd88ad
+def _tidy(out, jobs):
+    "Remove what a killed run has left, and say what of earlier runs will not be in the table."
+    from mim_istd.detection.outputs import is_result, remove_parts
+    folders, bases = {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}, {job.base for job in jobs}
+    remove_parts(folders)
+    others = [f for d in folders - {job.frames for job in jobs} if d.is_dir() for f in d.glob('*.json')
+              if f.with_suffix('') not in bases and is_result(f)]
+    if others:
+        _complain(f'note: {out} also holds results of {len(others)} other image(s), {min(others).name} first; they '
+                  f"stay, but targets.csv is of this run alone ('mim-istd table {out}' makes one of all)")
 
 # %% ../nbs/workshop/12_command_line.ipynb #19f106f9
 def _try_to_write(folder):
@@ -329,12 +432,12 @@ def _try_to_write(folder):
 # %% ../nbs/workshop/12_command_line.ipynb #aeb95949
 class _Results:
     "Writes the results of images in threads, and counts them in their order."
-    def __init__(self, formats, out, args):
+    def __init__(self, formats, out):
         from concurrent.futures import ThreadPoolExecutor
         from mim_istd.detection.outputs import TargetTable
-        self.formats, self.args, self.table = formats, args, TargetTable(
-                out/'targets.csv') if 'csv' in formats else None
-        self.pool, self.waiting, self.images, self.frames, self.targets = ThreadPoolExecutor(2), [], 0, 0, 0
+        self.formats, self.out, self.pool, self.waiting = formats, out, ThreadPoolExecutor(2), []
+        self.table = TargetTable(out/'targets.csv') if 'csv' in formats else None
+        self.images = self.frames = self.targets = self.failed = 0
 
     def write(self, found, base):
         "Hand one image to the writers; few may wait, of large ones none."
@@ -345,34 +448,48 @@ class _Results:
     def settle(self, at_most=0):
         "Count what has been written, until no more than `at_most` wait."
         while len(self.waiting) > at_most:
-            job, base, found = self.waiting[0]
-            try:
-                job.result()
-                if self.table: self.table.add(found)
-            except OSError as e:
-                raise OSError(f'cannot write {base} ({e.strerror or e}), stopped after {self.images + self.frames} '
-                              f'images') from e
-            self.waiting.pop(0)
-            self.images, self.frames, self.targets = self.images + (
-                    'frame' not in found), self.frames + ('frame' in found), self.targets + len(found[
-                    'targets'])
-
-    def close(self):
-        "Finish what was begun; what cannot be written any more is left out."
-        while self.waiting:
-            try: self.settle()
-            except OSError: self.waiting.pop(0)
-        self.pool.shutdown()
-        try:
-            if self.table: self.table.close()
-        except OSError as e: _complain(f'cannot write targets.csv ({e.strerror or e})')
+            job, base, found = self.waiting.pop(0)
+            try: job.result()
+            except Exception as e: self._not_written(base, e)
+            else: self._count(found)
 
     def __str__(self):
         number = lambda n, what: f"{n} {what}{'' if n == 1 else 's'}"
-        counts = [number(self.images, 'image')] * bool(self.images
-                                                       or not self.frames) + [number(self.frames,
-                                                               'frame')] * bool(self.frames)
-        return ', '.join([*counts, number(self.targets, 'target')])
+        images = [number(self.images, 'image')] * bool(self.images or not self.frames)
+        return ', '.join([*images, *[number(self.frames, 'frame')] * bool(self.frames), number(self.targets, 'target')])
+
+# %% ../nbs/workshop/12_command_line.ipynb #3f2155af
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+@patch
+def _count(self:_Results, found):
+    if self.table: self.table.add(found)
+    frame = 'frame' in found
+    self.images, self.frames, self.targets = (self.images + (not frame), self.frames + frame,
+                                              self.targets + len(found['targets']))
+
+@patch
+def _not_written(self:_Results, base, e):
+    "One more failure; `OSError` if nothing else can be written either."
+    reason = getattr(e, 'strerror', None) or e
+    if getattr(e, 'errno', None) in _FULL or not _is_writable(self.out):
+        raise OSError(f'cannot write {base} ({reason}), stopped after {self.images + self.frames} images') from e
+    self.failed += 1
+    _complain(f'cannot write {base} ({reason})')
+
+@patch
+def close(self:_Results):
+    "Finish what was begun; what cannot be written any more is left out."
+    while self.waiting:
+        with contextlib.suppress(OSError): self.settle()
+    self.pool.shutdown()
+    try:
+        if self.table: self.table.close()
+    except OSError as e: _complain(f'cannot write targets.csv ({e.strerror or e})')
+
+def _is_writable(folder):
+    try: return _try_to_write(folder) is None
+    except OSError: return False
 
 # %% ../nbs/workshop/12_command_line.ipynb #9473aaac
 @contextlib.contextmanager
@@ -391,56 +508,94 @@ def _warnings_as_lines():
         log.propagate = propagate
 
 # %% ../nbs/workshop/12_command_line.ipynb #c5faa362
-def _detect_all(detector, jobs, raw, formats, out, args, failed):
-    "Run the jobs; the table is written even if the run is cut short."
+class _Lines:
+    "What is said while files are worked through: a line for each that has ended, a bar in between."
+    def __init__(self, jobs, args, failed):
+        self.jobs, self.args, self.failed, self.bar = jobs, args, failed, _Progress(len(jobs))
+        self.current, self.done, self.frames, self.targets = None, 0, 0, 0
+
+    def turn_to(self, i):
+        "The next result is of file `i`."
+        if i == self.current: return
+        self.end()
+        self.current, self.done, self.frames, self.targets = i, self.done + 1, 0, 0
+        self.bar(self.done - 1)
+
+    def skipped(self, error):
+        path, self.failed = str(self.jobs[self.current].path), self.failed + 1
+        after = f' after {self.frames} frames' if self.frames else ''
+        self.bar.clear()
+        _complain(f'skipped{after}: {error}' if path in str(error)
+                  else f'skipped {path}{after}: {error or type(error).__name__}')
+
+    def end(self):
+        if not self.frames or self.args.quiet: return
+        self.bar.clear()
+        print(f'{self.jobs[self.current].path}: ' + (f'{self.frames} frames, ' if self.frames > 1 else '')
+              + f"{self.targets} target{'' if self.targets == 1 else 's'}", flush=True)
+
+# %% ../nbs/workshop/12_command_line.ipynb #bf8ef061
+def _reader(jobs, raw, fps):
+    "The function that reads file `i`, with the numbers and times that its frames have in a stream."
     from dataclasses import replace
     from mim_istd.data.frames import read_frames
     def read(i):
-        for frame in read_frames(jobs[i][0], raw):
-            if jobs[i][3] is not None and frame.index is None:
-                frame = replace(frame, index=jobs[i][3])
-                numbered.add(i)
-            if frame.time is None and frame.index is not None and args.fps:
-                frame = replace(frame, time=round(frame.index / args.fps, 6))
+        job = jobs[i]
+        for frame in read_frames(job.path, raw):
+            if job.number is not None and frame.index is None:
+                frame, job.numbered = replace(frame, index=job.number), True
+            if frame.time is None and frame.index is not None and fps:
+                frame = replace(frame, time=round(frame.index / fps, 6))
             yield frame
-    results, status, progress, done, line = _Results(formats, out, args), 0, _Progress(len(jobs)), set(), [None, 0, 0]
-    numbered = set()   # files that are one frame of a sequence
-    def tell():   # what was found in one file
-        i, frames, targets = line
-        if i is None or args.quiet: return
-        progress.clear()
-        print(f'{jobs[i][0]}: ' + (f'{frames} frames, ' if frames > 1 else '')
-              + f"{targets} target{'' if targets == 1 else 's'}", flush=True)
-    try:
-        with _warnings_as_lines(), contextlib.closing(detector.stream(range(len(jobs)), read)) as stream:
-            for i, found in stream:
-                path, base, frames, _ = jobs[i]
-                if i != line[0]:
-                    tell()
-                    line = [None, 0, 0]
-                done.add(i)
-                progress(len(done) - 1)
-                if isinstance(found, Exception):
-                    if args.debug: raise found
-                    failed += 1
-                    progress.clear()
-                    after = f' after {line[1]} frames' if line[1] else ''
-                    _complain(f'skipped{after}: {found}' if str(path) in str(found)
-                              else f'skipped {path}{after}: {found or type(found).__name__}')
-                    continue
-                results.write(found, base if found.frame is None or i in numbered else frames/f'{found.frame:06d}')
-                line = [i, line[1] + 1, line[2] + len(found)]
-            tell()
-        results.settle()
+    return read
+
+# %% ../nbs/workshop/12_command_line.ipynb #57b205c3
+def _work(detector, jobs, read, results, lines):
+    "All results of all jobs, to the writers and onto the terminal."
+    with _warnings_as_lines(), contextlib.closing(detector.stream(range(len(jobs)), read)) as stream:
+        for i, found in stream:
+            lines.turn_to(i)
+            if isinstance(found, Exception):
+                if lines.args.debug: raise found
+                lines.skipped(found)
+                continue
+            job = jobs[i]
+            results.write(found, job.base if found.frame is None or job.numbered else job.frames/f'{found.frame:06d}')
+            lines.frames, lines.targets = lines.frames + 1, lines.targets + len(found)
+        lines.end()
+    results.settle()
+
+# %% ../nbs/workshop/12_command_line.ipynb #f58c2f06
+def _detect_all(detector, jobs, raw, args, failed):
+    "Run the jobs; the table is written even if the run is cut short."
+    out, interrupted = Path(args.out), False
+    formats = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
+    results, lines = _Results(formats, out), _Lines(jobs, args, failed)
+    try: _work(detector, jobs, _reader(jobs, raw, args.fps), results, lines)
     except KeyboardInterrupt:
-        status = 130
-        progress.clear()
-        _complain(f'interrupted after {len(done)} of {len(jobs)} files; what has been written so far is whole')
+        interrupted = True
+        lines.bar.clear()
+        _complain(f'interrupted after {lines.done} of {len(jobs)} files; what has been written so far is whole')
     finally:
-        progress.clear()
+        lines.bar.clear()
         results.close()
-    print(f"{results}" + (f', {failed} failed' if failed else '') + f'; results in {out}')
-    return status or (1 if failed else 0)
+    failed = lines.failed + results.failed
+    print(f'{results}' + (f', {failed} failed' if failed else '') + f'; results in {out}')
+    return 130 if interrupted else 1 if failed else 0
+
+# %% ../nbs/workshop/12_command_line.ipynb #771b93a3
+def _table(args):
+    "mim-istd table"
+    from mim_istd.detection.outputs import lock_folder, rebuild_table, remove_parts
+    folder = Path(args.folder)
+    if not folder.is_dir(): raise FileNotFoundError(f'no folder {folder}')
+    with lock_folder(folder):
+        remove_parts([folder])
+        count, broken = rebuild_table(folder)
+    for path in broken: _complain(f'skipped {path}: no whole result; detect its image again')
+    if not count: raise ValueError(f'no result of detect in {folder}: targets.csv is made from its JSON files')
+    print(f'{count} images or frames in {folder / "targets.csv"}')
+    return 1 if broken else 0
 
 # %% ../nbs/workshop/12_command_line.ipynb #d698441a
 def _demo(args):
@@ -465,39 +620,56 @@ def _train(args):
     if (out/'last.pt').exists() and not args.resume:
         raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
     if args.resume and not (out/'last.pt').exists(): raise FileNotFoundError(f'no run in {out} to go on with')
-    changes = {k: v for k in ('epochs', 'batch_size', 'lr', 'seed', 'precision', 'step')
-               if (v := getattr(args, k)) is not None}
     model = args.model or 'laptop'
     if args.resume and not args.model:
         config = json.loads(saved.read_text(encoding='utf-8'))['config']
         model = config['model'] if 'model' in config else MiMConfig(**config)
+    changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
     recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)
+    further = _understood(train, _given(args, 'weights', *_PARTS))
     train(model, args.data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
-          max_minutes=args.minutes,
-          save_every=args.save_every)
+          max_minutes=args.minutes, save_every=args.save_every, **further)
     print(f"weights: {out/'best.safetensors'}, log: {out/'log.csv'}")
+
+# %% ../nbs/workshop/12_command_line.ipynb #bc4d1b46
+_PARTS = 'images', 'masks', 'mask_suffix', 'mask_rule'   # of a folder
+
+def _given(args, *names): return {k: v for k in names if (v := getattr(args, k)) is not None}
+
+def _understood(function, options):
+    "The options, if the function has them all as arguments."
+    import inspect
+    for k in options.keys() - inspect.signature(function).parameters.keys():
+        raise ValueError(f"--{k.replace('_', '-')} is not to be had with this command yet")
+    return options
 
 # %% ../nbs/workshop/12_command_line.ipynb #73e20be4
 def _evaluate(args):
     "mim-istd evaluate"
-    import json
     from mim_istd.data.sets import IRSTDataset
     from mim_istd.detection.detector import Detector
+    from mim_istd.files import to_json
     from mim_istd.detection.weights import write_whole
     from mim_istd.measure.metrics import get_protocol, report
-    from mim_istd.measure.evaluation import evaluate
     detector, figures = Detector(args.weights, args.device, model=args.model), {}
     if detector.method and args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
+    parts = _given(args, *_PARTS)
+    rule = parts.pop('mask_rule', None)
     for name in args.protocol:
-        data = IRSTDataset(args.data, args.split, args.lists, target=get_protocol(name).truth)
-        bar = sys.stderr.isatty()
-        if detector.method:
-            from mim_istd.baselines.classical import evaluate_classical
-            figures[name] = evaluate_classical(data, [detector.method], name, None, bar, args.threshold)[args.model]
-        else: figures[name] = evaluate(detector.model, data, name, progress=bar, threshold=args.threshold, tta=args.tta,
-                                       resize=detector.card.get('input_size'))
+        data = IRSTDataset(args.data, args.split, args.lists, target=rule or get_protocol(name).truth,
+                           **_understood(IRSTDataset, parts))
+        figures[name] = _measure(detector, data, name, args)
         print(f'{name}: {report(figures[name])}', flush=True)
-    if args.json: write_whole(args.json, (json.dumps(figures, indent=1) + '\n').encode())
+    if args.json: write_whole(args.json, (to_json(figures) + '\n').encode())
+
+def _measure(detector, data, protocol, args):
+    bar = sys.stderr.isatty()
+    if detector.method:
+        from mim_istd.baselines.classical import evaluate_classical
+        return evaluate_classical(data, [detector.method], protocol, None, bar, args.threshold)[args.model]
+    from mim_istd.measure.evaluation import evaluate
+    return evaluate(detector.model, data, protocol, progress=bar, threshold=args.threshold, tta=args.tta,
+                    resize=detector.card.get('input_size'))
 
 # %% ../nbs/workshop/12_command_line.ipynb #f744b245
 def _synth(args):

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
-from ..model.network import (DecoderStage, MiM, PRESETS, SentenceMerge, count_operations, get_model,
-                                    register_model)
+from ..measure.costs import count_operations
+from ..model.network import DecoderStage, MiM, PRESETS, SentenceMerge, get_model, register_model
 from ..model.ss2d import VisualMamba
 
 # %% ../../nbs/workshop/16_deep_peers.ipynb #f7f65cf1

@@ -6,7 +6,7 @@
 __all__ = ['MAX_PIXELS', 'DataError', 'read_pixels', 'read_image']
 
 # %% ../../nbs/workshop/07_image_files.ipynb #c30e5f5e
-import io, re, struct, threading, tokenize, zlib
+import io, re, struct, threading, tokenize, warnings, zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,8 @@ class DataError(ValueError):
 
 # what Pillow, tifffile, NumPy and zlib raise for files that are cut short or not images at all
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error, ArithmeticError,
-           MemoryError,
-           TypeError, AttributeError, RuntimeError, tokenize.TokenError, tifffile.TiffFileError,
+           MemoryError, ImportError, TypeError, AttributeError, RuntimeError, tokenize.TokenError,
+           tifffile.TiffFileError,
            Image.DecompressionBombError)
 
 # %% ../../nbs/workshop/07_image_files.ipynb #21dd9637
@@ -47,18 +47,50 @@ def _open(file):
     return image
 
 # %% ../../nbs/workshop/07_image_files.ipynb #811ae1d4
+def _turn(
+    a, # (H, W) or (H, W, C)
+    orientation, # EXIF's number, 1 to 8
+):
+    "The pixels as a viewer shows them."
+    if orientation in (5, 6, 7, 8): a = a.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8): a = a[::-1]
+    return a[:, ::-1] if orientation in (2, 3, 6, 7) else a
+
+def _orientation(image):
+    "The EXIF orientation of a PIL image; 1, as it is, where none can be read."
+    try: return image.getexif().get(274, 1)
+    except _BROKEN: return 1
+
+# %% ../../nbs/workshop/07_image_files.ipynb #200542f6
 def _pixels(
     image, # an opened PIL image
+    orientation=None, # None: that of its EXIF data
 ):
-    "`(H, W)` or `(H, W, C)` array; palettes looked up, everything else left in its own type."
+    "`(H, W)` or `(H, W, C)` array, turned upright; palettes looked up, everything else left in its own type."
+    image.load() # some formats tell the orientation only then
+    # Pillow turns TIFF itself
+    if orientation is None: orientation = 1 if image.format == 'TIFF' else _orientation(image)
     if image.mode in ('P', 'PA', 'CMYK', 'YCbCr', 'LAB', 'HSV'): image = image.convert('RGB')
-    return np.asarray(image)
+    return _turn(np.asarray(image), orientation)
+
+# %% ../../nbs/workshop/07_image_files.ipynb #3be8ac0f
+_told = set() # what has been said once
+
+def _note_flir(image):
+    "Warn, once in a process, that a radiometric JPEG is read as its picture."
+    hidden = any(k == 'APP1' and data.startswith(b'FLIR\0') for k, data in getattr(image, 'applist', ()))
+    if not hidden or 'flir' in _told: return
+    _told.add('flir')
+    warnings.warn(f'{image.filename} is a radiometric JPEG of FLIR. Its picture is read, not its temperatures, here '
+                  f'and '
+                  'in other such files; export them as 16-bit TIFF to detect in temperatures', stacklevel=2)
 
 def _one_frame(image):
     "The pixels of a PIL image that holds no animation."
     frames = getattr(image, 'n_frames', 1)
     if frames > 1 and image.format != 'MPO':
         raise DataError(f'{frames} frames where one image is expected; mim_istd.data.frames reads them one by one')
+    _note_flir(image)
     return _pixels(image)
 
 # %% ../../nbs/workshop/07_image_files.ipynb #80594256
@@ -85,11 +117,11 @@ def _swap_bytes(
 def _read_png(path):
     "A PNG's pixels with all their bits, colour included."
     with open(path, 'rb') as f: depth, kind, interlaced = struct.unpack('24xBB2xB', f.read(29))
-    with _open(path) as image: high = _one_frame(image)
+    with _open(path) as image: high, orientation = _one_frame(image), _orientation(image)
     if depth < 16 or kind not in (2, 4, 6): return high
     if interlaced: raise DataError('16-bit colour with interlacing; save it without interlacing')
     with _open(io.BytesIO(_swap_bytes(Path(path).read_bytes(), {2: 3, 4: 2, 6: 4}[kind]))) as image:
-        low = _pixels(image)
+        low = _pixels(image, orientation)
     return high.astype(np.uint16) << 8 | low
 
 # %% ../../nbs/workshop/07_image_files.ipynb #43dbc5ea
@@ -116,22 +148,50 @@ def _tiff_pages(tif):
     return pages
 
 # %% ../../nbs/workshop/07_image_files.ipynb #51a00e0d
+def _by_tifffile(page):
+    "A page's values as they are stored, bright where white; turned upright."
+    a = page.asarray()
+    if page.photometric.name == 'MINISWHITE':
+        a = ~a if a.dtype == bool else a.dtype.type(2**page.bitspersample - 1) - a if a.dtype.kind == 'u' else a
+    tag = page.tags.get(274)
+    return _turn(np.moveaxis(a, 0, -1) if page.axes == 'SYX' else a, int(tag.value) if tag else 1)
+
+def _by_pillow(page, path):
+    "The same by Pillow, which turns white-is-zero over for 8 bits and not for 16."
+    with _open(path) as image:
+        image.seek(page.index)
+        a = _pixels(image)
+    deep = page.photometric.name == 'MINISWHITE' and a.dtype.kind in 'iu' and a.dtype.itemsize > 1
+    return 2**page.bitspersample - 1 - a if deep else a
+
+# %% ../../nbs/workshop/07_image_files.ipynb #d1fc19b8
+def _tiff_readers(page, path):
+    "Who may read a page without changing its numbers, the better one first."
+    first, second = lambda: _by_tifffile(page), lambda: _by_pillow(page, path)
+    plain = page.photometric.name in ('MINISBLACK', 'MINISWHITE', 'RGB')
+    if page.dtype is None or not plain and page.dtype.itemsize == 1: return [second]
+    if page.photometric.name == 'PALETTE': return [second]
+    exact = (page.dtype.str[1:] in ('u1', 'u2', 'i2', 'f4', 'b1')
+             and (page.dtype.itemsize == 1 or page.samplesperpixel == 1))
+    tag = page.tags.get(274)
+    turned = tag is not None and tag.value in (5, 6, 7, 8) # Pillow mixes these up where nothing is compressed
+    if page.dtype.itemsize == 1 and not turned: return [second, first]
+    return [first, second] if exact else [first]
+
+# %% ../../nbs/workshop/07_image_files.ipynb #2e6e5ab6
 def _tiff_page(page, path):
     "The pixels of one page, `(H, W)` or `(H, W, C)`; integers of any width and floats."
     if page.imagedepth > 1 or page.axes not in ('YX', 'YXS', 'SYX'):
         raise DataError(f'a page of axes {page.axes} and shape {page.shape}; a flat image is expected')
     _check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
-    if page.dtype is not None and page.dtype.itemsize > 1 and page.photometric.name != 'PALETTE':
-        try: a = page.asarray()
-        except ValueError as e:
-            if 'imagecodecs' not in str(e): raise
-            if page.samplesperpixel > 1: raise DataError(f'{e}; save it without compression') from e
-        else:
-            if page.photometric.name == 'MINISWHITE' and a.dtype.kind == 'u': a = np.iinfo(a.dtype).max - a
-            return np.moveaxis(a, 0, -1) if page.axes == 'SYX' else a
-    with _open(path) as image:
-        image.seek(page.index)
-        return _pixels(image)
+    errors = []
+    for read in _tiff_readers(page, path):
+        try: return read()
+        except _BROKEN as e: errors.append(e)
+    if any('imagecodecs' in str(e) or isinstance(e, ImportError) for e in errors):
+        raise DataError(f'a TIFF of {page.bitspersample} bits and compression {page.compression.name}, which needs a '
+                        'package more: pip install imagecodecs, or save it uncompressed with 8 or 16 bits') from errors[0]
+    raise errors[0]
 
 # %% ../../nbs/workshop/07_image_files.ipynb #df1dff7f
 def _read_tiff(path):
@@ -170,6 +230,27 @@ def _read_npy(path):
 # %% ../../nbs/workshop/07_image_files.ipynb #31f42394
 def _has_channels(a): return a.ndim > 2 and a.shape[-1] <= 4
 
+# %% ../../nbs/workshop/07_image_files.ipynb #9f0ae825
+_FOREIGN = { # a pattern of the first bytes -> what that is, and what to do
+    rb'\0\0\0\x0cjP  |\xff\x4f\xff\x51': 'a JPEG 2000 image; save it as PNG or TIFF',
+    rb'(?s).{128}DICM': 'a DICOM file; save its image as 16-bit TIFF (pydicom reads it)',
+    rb'SIMPLE  =': 'a FITS file; save its image as TIFF or NPY (astropy reads it)',
+    rb'MATLAB ': 'a MATLAB file; save its array as NPY (scipy.io.loadmat reads it)',
+    rb'\x89HDF': 'an HDF5 or MATLAB 7.3 file; save its array as NPY (h5py reads it)',
+    rb'(?s)....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1|avif|avis)': 'an HEIC or AVIF image; save it as PNG or TIFF',
+    rb'(?s)....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV': 'a film; give it the ending of a film, as .mp4 or .mkv',
+    rb'%PDF': 'a PDF; save its image as PNG or TIFF'}
+_HEADLESS = ('.raw', '.bin', '.dat', '.img', '.yuv')
+
+def _foreign(path):
+    "What a file is that none of our readers knows; '' if we cannot tell."
+    with open(path, 'rb') as f: head = f.read(132)
+    for start, kind in _FOREIGN.items():
+        if re.match(start, head): return kind
+    if Path(path).suffix.lower() not in _HEADLESS: return ''
+    return ('bytes without a header, it seems; say what they are, as --raw 640x512xuint16 on the command line or '
+            "parse_raw('640x512xuint16') for `read_frames`")
+
 # %% ../../nbs/workshop/07_image_files.ipynb #f4e236d4
 def _kind(path):
     "What a file is by its first bytes: 'png', 'tiff', 'pgm', 'npy', 'npz' or 'pillow', which will see. Errors as `_decode` has them."
@@ -187,6 +268,7 @@ def _kind(path):
 def _refusal(path, e):
     "What to say about a file that raised `e`."
     if isinstance(e, DataError): return DataError(str(e) if str(path) in str(e) else f'Cannot read {path}: {e}')
+    if kind := _foreign(path): return DataError(f'Cannot read {path}: it is {kind}')
     return DataError(f'Cannot read {path} ({e or type(e).__name__}). If it is a damaged copy, fetch it again; '
                      'PNG, TIFF, BMP, JPEG, PGM, GIF, WebP and NPY are understood.')
 
@@ -216,12 +298,18 @@ def _bands(
 # %% ../../nbs/workshop/07_image_files.ipynb #88131143
 _LUMA = np.array([0.299, 0.587, 0.114])
 
+def _colours(
+    pixels, # (H, W, C)
+):
+    "The channels that are colour: one of two, three of four or more; alpha is none."
+    return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
+
 def _grey(
     pixels, # (H, W) or (H, W, C)
 ):
     "One channel: equal channels are taken as they are, colours weighed as in ITU-R BT.601, alpha is left out."
     if pixels.ndim == 2: return pixels
-    colour = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
+    colour = _colours(pixels)
     if all((colour[b] == colour[b][..., :1]).all() for b in _bands(colour.shape)): return colour[..., 0]
     return np.concatenate([(colour[b].astype(np.float64) @ _LUMA).astype(np.float32) for b in _bands(colour.shape)])
 

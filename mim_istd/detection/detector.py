@@ -6,7 +6,7 @@
 __all__ = ['CSV_FIELDS', 'Target', 'target_scr', 'find_targets', 'as_grey', 'Detections', 'to_csv', 'to_display', 'Detector']
 
 # %% ../../nbs/book/12_detection.ipynb #ca2bfc92
-import csv, functools, io, json, math, os
+import csv, functools, io, math, os
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from ..data.augment import Resize
 from ..data.frames import read_ahead, read_frames
-from ..data.reading import _bands, _float32, _grey, read_pixels
+from ..data.reading import DataError, _bands, _float32, _grey, _one_frame, read_pixels
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import local_background
-from .tiles import OVERLAP, bytes_per_pixel, choose_tile, free_memory, score_tiles, tile_starts
+from .tiles import OVERLAP, _measuring, bytes_per_pixel, choose_tile, free_memory, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
+from ..files import to_json
 from ..measure.evaluation import torch_device
 from ..measure.metrics import components
 from ..training.losses import first_output
@@ -86,21 +87,32 @@ _LARGE = 2**24   # px; from here on memory counts
 def as_grey(
     image, # a path, a PIL image, or an array or tensor (H, W), (H, W, C), (C, H, W), (1, C, H, W); C up to 4
 ) -> np.ndarray: # (H, W) float32, in its own range; above 16 million pixels in its own type
-    "One image of any kind in grey."
+    "One image of any kind in grey. A PIL image is read as its file would be, whatever its mode."
     if isinstance(image, (str, os.PathLike)): return _kept(read_pixels(image))
-    tensor = torch.is_tensor(image)
-    a = np.asarray(image.detach().cpu().float() if tensor and image.is_floating_point() else image.cpu() if tensor
-                   else image)
-    if isinstance(image, np.memmap): a = image
-    if a.dtype.kind not in 'biuf': raise TypeError(f'an image holds real numbers, got {a.dtype}')
+    if isinstance(image, Image.Image): return _kept(_grey(_one_frame(image)))
+    if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
+    a = _as_array(image)
     if a.ndim == 4 and a.shape[0] == 1: a = a[0]
     if a.ndim == 3:
         first, last = a.shape[0] <= 4, a.shape[-1] <= 4
-        if first and (tensor or not last): a = np.moveaxis(a, 0, -1)
+        if first and (torch.is_tensor(image) or not last): a = np.moveaxis(a, 0, -1)
         elif not last: a = a[None]   # no channel axis: refused below
     if a.ndim not in (2, 3) or 0 in a.shape:
         raise ValueError(f'expected one image (H, W) with up to 4 channels, got shape {a.shape}')
     return _kept(_grey(a))
+
+# %% ../../nbs/book/12_detection.ipynb #9a8d0417
+def _is_batch(images):
+    "Whether this is a list of images, not one image as a list of rows."
+    whole = lambda x: isinstance(x, (str, os.PathLike, Image.Image)) or np.ndim(x) >= 2
+    return isinstance(images, (list, tuple)) and all(map(whole, images))
+
+def _as_array(image):
+    "An array or tensor of real numbers as an array; one that is mapped from a file stays so."
+    if torch.is_tensor(image): a = (image.detach().float() if image.is_floating_point() else image).cpu().numpy()
+    else: a = image if isinstance(image, np.memmap) else np.asarray(image)
+    if a.dtype.kind not in 'biuf': raise TypeError(f'an image holds real numbers, got {a.dtype}')
+    return a
 
 def _kept(grey):
     "float32, unless that would take much more memory."
@@ -134,12 +146,13 @@ class Detections:
                 dict(id=i, **row | {'box': list(t.box), 'scr': round(t.scr, 2) if math.isfinite(t.scr) else None}))
         H, W = self.image.shape
         stream = {k: v for k, v in (('frame', self.frame), ('time', self.time)) if v is not None}
-        return dict(image=self.name, **stream, width=W, height=H, threshold=self.threshold, min_area=self.min_area,
+        name = self.name.encode('utf-8', 'backslashreplace').decode()   # a file name may be no UTF-8
+        return dict(image=name, **stream, width=W, height=H, threshold=self.threshold, min_area=self.min_area,
                     targets=rows)
 
     def to_json(self):
         "The same as text."
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + '\n'
+        return to_json(self.to_dict(), indent=1, ascii=False) + '\n'
 
 # %% ../../nbs/book/12_detection.ipynb #e4470542
 CSV_FIELDS = ('image', 'id', 'x', 'y', 'x0', 'y0', 'x1', 'y1', 'area', 'peak', 'mean_score', 'scr')
@@ -249,11 +262,12 @@ class Detector:
             tile_starts(2 * tile, tile, overlap, self.multiple)   # says so if they don't fit together
 
     def __call__(self,
-        image, # path, PIL image, array or tensor, see `as_grey`
+        image, # path, PIL image, array or tensor, see `as_grey`; or a list of them
         threshold=None, # instead of the detector's own
         min_area=None, # instead of the detector's own
-    ) -> Detections:
-        "Find the targets in one image."
+    ) -> Detections: # or a list of them
+        "Find the targets in one image, or in each of a list."
+        if _is_batch(image): return [self(x, threshold, min_area) for x in image]
         threshold = self.threshold if threshold is None else _check_threshold(threshold)
         min_area = self.min_area if min_area is None else min_area
         grey = as_grey(image)
@@ -296,6 +310,12 @@ def _at_least_16(a): return np.pad(a, [(0, max(0, 16 - n)) for n in a.shape], mo
 _ANY_NETWORK, _LARGEST_PASS = 4096, 4096**2   # bytes a pixel that are enough for all networks here; px
 
 @patch
+def _measure(self:Detector):
+    "Try the network once, however many threads ask."
+    with _measuring:
+        if self.needed is None: self.needed = bytes_per_pixel(self.model, self.device)
+
+@patch
 def tile_for(self:Detector,
     shape, # (H, W) of an image
 ) -> int | None: # side of the tiles that it will be cut into, px; None: one pass
@@ -304,7 +324,7 @@ def tile_for(self:Detector,
     if self.tile is not None: return self.tile if max(shape) > self.tile else None
     pixels, free = shape[0] * shape[1], free_memory(self.device)
     if pixels <= _LARGEST_PASS and pixels * _ANY_NETWORK <= free / 2: return None
-    if self.needed is None: self.needed = bytes_per_pixel(self.model, self.device)
+    self._measure()
     if pixels > _LARGEST_PASS: free = min(free, 2 * self.needed * _LARGEST_PASS)
     return choose_tile(shape, self.needed, free, self.overlap, self.multiple)
 
@@ -368,6 +388,12 @@ def _end(self:Detector, group, scores):
         except Exception as e: yield source, e
 
 # %% ../../nbs/book/12_detection.ipynb #ee9b6a45
+def _some(read, source):
+    "The frames of a source; `DataError` if there is none, so that no source is passed over in silence."
+    frame = None
+    for frame in read(source): yield frame
+    if frame is None: raise DataError('no frame in it; if it is a damaged copy, fetch it again')
+
 @patch
 def stream(self:Detector,
     sources, # files, or what else `read` understands
@@ -379,10 +405,10 @@ def stream(self:Detector,
     def size(shape):
         if self.method or self.tile_for(shape): return 1
         if batch or self.device.type == 'cpu': return batch or 1
-        if self.needed is None: self.needed = bytes_per_pixel(self.model, self.device)
+        self._measure()
         return max(1, min(16, int(free_memory(self.device) / 2 / self.needed / (shape[0] * shape[1]))))
     before = ()
-    for group in _groups(read_ahead(sources, read, threads), functools.lru_cache(size)):
+    for group in _groups(read_ahead(sources, functools.partial(_some, read), threads), functools.lru_cache(size)):
         scores = self._begin(group)
         yield from before
         before = self._end(group, scores)

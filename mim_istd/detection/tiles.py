@@ -7,7 +7,7 @@ __all__ = ['LARGEST_TILE', 'OVERLAP', 'tile_starts', 'tile_weights', 'score_tile
            'free_memory', 'choose_tile']
 
 # %% ../../nbs/workshop/10_tiles.ipynb #1f6a566a
-import gc, math, os
+import gc, math, os, threading
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +71,25 @@ def score_tiles(
     return out
 
 # %% ../../nbs/workshop/10_tiles.ipynb #72d58a04
+_measuring = threading.RLock()   # there is one profiler in a process
+
 def peak_bytes(
     run, # called once
     device='cpu', # where it computes
     tensors=(), # that are there before and count too: weights, images
 ) -> int: # bytes
-    "The most bytes that live at once during a call: those allocated in it, and `tensors`."
+    "The most bytes that live at once during a call: those allocated in it, and `tensors`. Threads measure in turn."
     there = sum({(s := t.untyped_storage())._cdata: s.nbytes() for t in tensors}.values())
-    if torch.device(device).type == 'cuda':
-        torch.cuda.synchronize(device); torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        run(); torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before + there
+    with _measuring: return there + (_peak_on_gpu if torch.device(device).type == 'cuda' else _peak_on_host)(run, device)
+
+def _peak_on_gpu(run, device):
+    torch.cuda.synchronize(device); torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run(); torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+# %% ../../nbs/workshop/10_tiles.ipynb #5d97be1e
+def _peak_on_host(run, device):
     os.environ.setdefault('KINETO_LOG_LEVEL', '6')   # else the profiler reports on stderr that it starts and stops
     collecting = gc.isenabled()
     gc.collect(); gc.disable()
@@ -93,7 +100,7 @@ def peak_bytes(
     now = peak = 0
     for event in seen.kineto_results.events():
         if event.name() == '[memory]': peak = max(peak, now := now + event.nbytes())
-    return peak + there
+    return peak
 
 # %% ../../nbs/workshop/10_tiles.ipynb #7d87b653
 @torch.no_grad()

@@ -7,7 +7,7 @@ __all__ = ['DEFAULT_WEIGHTS', 'write_whole', 'WeightsError', 'save_weights', 'li
            'load_weights', 'find_method', 'check_model']
 
 # %% ../../nbs/workshop/21_weights.ipynb #1c4de19b
-import dataclasses, json, os
+import dataclasses, json, math, os
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from ..model.network import MiM, MiMConfig, get_model, list_models
+
+from ..files import to_json, write_whole
 
 # %% ../../nbs/workshop/21_weights.ipynb #31108a69
 def write_whole(
@@ -48,11 +50,11 @@ def save_weights(
     config = asdict(config) if dataclasses.is_dataclass(config) else dict(config)
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     if half: tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    header = {'format': 'mim_istd', 'config': json.dumps(config), 'extra': json.dumps(extra or {})}
+    header = {'format': 'mim_istd', 'config': to_json(config, None), 'extra': to_json(extra or {}, None)}
     write_whole(path, to_safetensors(tensors, header))
     if card:
         write_whole(Path(path).with_suffix('.json'),
-                    (json.dumps({'config': config, **(extra or {})}, indent=1) + '\n').encode())
+                    (to_json({'config': config, **(extra or {})}, indent=1) + '\n').encode())
 
 # %% ../../nbs/workshop/21_weights.ipynb #905ec703
 DEFAULT_WEIGHTS = 'outer'
@@ -91,7 +93,7 @@ def read_card(
     try:
         with safe_open(path, 'pt') as f: header = f.metadata() or {}
     except (SafetensorError, OSError) as e:
-        hint = ' Checkpoints of the authors (.pth) are read by mim_istd.model.network.load_official.' if path.suffix in (
+        hint = ' Checkpoints of the authors (.pth) are read by mim_istd.model.checkpoints.load_official.' if path.suffix in (
                 '.pth', '.pt', '.tar') else ''
         raise WeightsError(f'{path} is not a readable safetensors file ({e}).{hint}') from e
     try: return {**json.loads(header.get('extra') or '{}'), 'config': dict(json.loads(header['config']))}

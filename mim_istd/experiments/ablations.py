@@ -25,11 +25,14 @@ from scipy import stats
 
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import target_scr
+from ..files import to_json
 from ..measure.metrics import Counts, components, count_image, get_protocol, match_targets, summarize
-from ..model.network import MiM, MiMConfig, PRESETS, count_parameters
+from ..measure.costs import count_parameters
+from ..model.network import MiM, MiMConfig, PRESETS
 from ..measure.evaluation import predict, resize_logits, torch_device
 from ..training.loop import _check_same, input_transform, make_datasets, train
-from ..training.folders import _write_whole, load_state, read_log
+from ..files import write_whole
+from ..training.folders import load_state, read_log
 from ..training.recipe import get_recipe
 
 # %% ../../nbs/experiments/03_ablations.ipynb #60c42877
@@ -268,7 +271,7 @@ def run_variant(
     state = _trained(settings, config, recipe, folder, tell)
     if state is None: return None
     result = _measure(settings, variant, seed, config, recipe, state, folder)
-    _write_whole(file, (json.dumps(result) + '\n').encode())
+    write_whole(file, (to_json(result, None) + '\n').encode())
     return result
 
 # %% ../../nbs/experiments/03_ablations.ipynb #c7ddd290
@@ -430,8 +433,8 @@ def save_results(
     "All results in one file, without the lines of single images."
     drop = {'images'} | (set() if targets else {'targets'})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(
-        Path(path), ('[' + ',\n'.join(json.dumps({k: v for k, v in r.items() if k not in drop}) for r in results)
+    write_whole(
+        Path(path), ('[' + ',\n'.join(to_json({k: v for k, v in r.items() if k not in drop}, None) for r in results)
                      + ']\n').encode())
 
 # %% ../../nbs/experiments/03_ablations.ipynb #0aa826b8

@@ -205,7 +205,8 @@ def gradient_of(model, net, images, amp=None):
 # %% ../../nbs/workshop/04_kernel_benchmark.ipynb #48c827ba
 def network_floor_ms(name, batch, side, training):
     "Least time on an H100, from the counts of `count_operations`."
-    from mim_istd.model.network import count_operations, get_model
+    from mim_istd.measure.costs import count_operations
+    from mim_istd.model.network import get_model
     counts, clocks = count_operations(get_model(name), side, side), 132*1.755e9
     scans = batch*counts['state_updates']*(1/16 + training*14/128)/clocks
     return 1e3*max(scans, batch*2*counts['dense_macs']*(1 + 2*training)/989e12)

@@ -17,9 +17,10 @@ from torch import nn
 from ..kernels.benchmark import describe
 from ..model.block import MiMBlock
 from ..training.losses import SupervisedLoss, bce_loss
-from ..model.network import PRESETS, count_operations, count_parameters, get_model, list_models
+from ..model.network import PRESETS, get_model, list_models
+from .costs import count_operations, count_parameters
 from ..detection.tiles import peak_bytes
-from ..detection.weights import write_whole
+from ..files import to_json, write_whole
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #6bbe8fef
 def mim_block_flops(
@@ -267,7 +268,7 @@ def measure(
         rows = measure_model(name, sizes, device, *wants)
         result['rows'] += rows
         say(f'{name:18}' + '  '.join(_cell(r) for r in rows))
-        if out: write_whole(out, (json.dumps(result, indent=1) + '\n').encode())
+        if out: write_whole(out, to_json(result, indent=1) + '\n')
     return result
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #bdc6fb9d

@@ -7,6 +7,7 @@ __all__ = ['image_to_words', 'words_to_image', 'ConvMixer', 'ZeroMixer', 'make_m
 
 # %% ../../nbs/book/04_mim_block.ipynb #2587e9a5
 import torch
+from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
 from .ss2d import SS2D, tokens_to_grid
@@ -17,23 +18,21 @@ def image_to_words(
     p: int # Words along a side of a sentence
 ) -> torch.Tensor: # (B·n, m, c), n = H·W sentences, m = p·p words each
     "Cut a map of words into sentences (eq 5)."
-    B, c, Hp, Wp = x.shape
-    if Hp % p or Wp % p:
-        raise ValueError(f"a map of {Hp}×{Wp} words cannot be cut into sentences of {p}×{p}; pad its sides to "
-                         f"multiples of {p}")
-    x = x.reshape(B, c, Hp//p, p, Wp//p, p)
-    return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, p*p, c)
+    if x.shape[2] % p or x.shape[3] % p:
+        raise ValueError(f"a map of {x.shape[2]}×{x.shape[3]} words cannot be cut into sentences of {p}×{p}; pad its "
+                         f"sides to multiples of {p}")
+    return rearrange(x, 'b c (h p) (w q) -> (b h w) (p q) c', p=p, q=p)
 
+# %% ../../nbs/book/04_mim_block.ipynb #bbd915d8
 def words_to_image(
     words, # (B·n, m, c)
     hw # (H, W) of the sentence grid, n = H·W
 ) -> torch.Tensor: # (B, c, H·p, W·p)
     "Lay all words where they came from: the inverse of `image_to_words`."
-    (H, W), m, c = hw, words.shape[1], words.shape[2]
-    p = round(m**0.5)
-    x = words.reshape(-1, H, W, p, p, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, H*p, W*p, c)
-    # channels stay innermost in memory, which convolutions and norms of few channels like best
-    return x.permute(0, 3, 1, 2)
+    p = round(words.shape[1]**0.5)
+    x = rearrange(words, '(b h w) (p q) c -> b (h p) (w q) c', h=hw[0], w=hw[1], p=p)
+    # a view: channels stay innermost in memory, which convolutions and norms of few channels like best
+    return rearrange(x, 'b y x c -> b c y x')
 
 # %% ../../nbs/book/04_mim_block.ipynb #a0da7611
 class ConvMixer(nn.Module):
@@ -42,7 +41,7 @@ class ConvMixer(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.BatchNorm2d(dim), nn.ReLU())
 
-    def forward(self, x): return self.body(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    def forward(self, x): return rearrange(self.body(rearrange(x, 'b h w d -> b d h w')), 'b d h w -> b h w d')
 
 class ZeroMixer(nn.Module):
     "A mixer that adds nothing: (B, H, W, dim) to zeros."
@@ -106,23 +105,28 @@ def _add_inner(self: MiMBlock, mc, c, D, mixer, kwargs):
     if self.has_ffn: self.inner_ffn_norm, self.inner_ffn = nn.LayerNorm(mc), ConvFFN(c)
     self.fold = nn.Sequential(nn.LayerNorm(mc), nn.Linear(mc, D, bias=False), nn.LayerNorm(D))
 
+# %% ../../nbs/book/04_mim_block.ipynb #b671f9da
+def _sentencewise(norm, words):
+    "Normalise all words of a sentence together: (B·n, m, c) to the same shape."
+    return rearrange(norm(rearrange(words, 'n m c -> n (m c)')), 'n (m c) -> n m c', m=words.shape[1])
+
 # %% ../../nbs/book/04_mim_block.ipynb #b5d4295c
 @patch
 def _mix(self: MiMBlock, mixer, tokens, H, W):
-    "(B, L, D) through a mixer on the H × W grid, and back"
-    return mixer(tokens_to_grid(tokens, H, W, self.scrambled)).reshape(tokens.shape)
+    "(B, L, D) through a mixer on the H × W grid, and back."
+    return rearrange(mixer(tokens_to_grid(tokens, H, W, self.scrambled)), 'b h w d -> b (h w) d')
 
 @patch
-def mix_words(self: MiMBlock, words):
+def mix_words(self: MiMBlock, words): # (B·n, m, c)
     "Eq 7."
-    x = self.inner_norm(words.flatten(1)).view_as(words)
-    return words + self._mix(self.inner, x, self.p, self.p)
+    return words + self._mix(self.inner, _sentencewise(self.inner_norm, words), self.p, self.p)
 
 # %% ../../nbs/book/04_mim_block.ipynb #082f0548
 @patch
 def fold_words(self: MiMBlock, words, sentences):
-    "Eq 8."
-    return sentences + self.fold(words.flatten(1)).view_as(sentences)
+    "Eq 8: (B·n, m, c) and (B, n, D) to (B, n, D)."
+    folded = self.fold(rearrange(words, 'n m c -> n (m c)'))
+    return sentences + rearrange(folded, '(b n) d -> b n d', b=len(sentences))
 
 # %% ../../nbs/book/04_mim_block.ipynb #f11e8718
 @patch
@@ -133,15 +137,21 @@ def mix_sentences(self: MiMBlock, sentences, hw):
 # %% ../../nbs/book/04_mim_block.ipynb #6332bfa9
 @patch
 def _word_ffn(self: MiMBlock, words, hw):
-    x, c, p = self.inner_ffn_norm(words.flatten(1)).view_as(words), words.shape[2], self.p
-    if self.scrambled: return words + self.inner_ffn(x.reshape(-1, c, hw[0]*p, hw[1]*p)).reshape(words.shape)
-    return words + image_to_words(self.inner_ffn(words_to_image(x, hw)), p)
+    x, (H, W) = _sentencewise(self.inner_ffn_norm, words), hw
+    if not self.scrambled: return words + image_to_words(self.inner_ffn(words_to_image(x, hw)), self.p)
+    x = rearrange(x, '(b n) m c -> b (n m c)', n=H*W)                        # by word …
+    x = self.inner_ffn(rearrange(x, 'b (c y x) -> b c y x', y=H*self.p, x=W*self.p))   # … read by channel
+    return words + rearrange(x, 'b c y x -> b (c y x)').reshape(words.shape)
 
+# %% ../../nbs/book/04_mim_block.ipynb #3db4b653
 @patch
 def _sentence_ffn(self: MiMBlock, sentences, hw):
-    x, (B, n, D) = self.outer_ffn_norm(sentences), sentences.shape
-    if self.scrambled: return sentences + self.outer_ffn(x.reshape(B, D, *hw)).reshape(B, n, D)
-    return sentences + self.outer_ffn(x.transpose(1, 2).reshape(B, D, *hw)).flatten(2).transpose(1, 2)
+    x, (H, W) = self.outer_ffn_norm(sentences), hw
+    if not self.scrambled:
+        x = self.outer_ffn(rearrange(x, 'b (h w) d -> b d h w', h=H, w=W))
+        return sentences + rearrange(x, 'b d h w -> b (h w) d')
+    x = rearrange(rearrange(x, 'b n d -> b (n d)'), 'b (d h w) -> b d h w', h=H, w=W)
+    return sentences + rearrange(rearrange(self.outer_ffn(x), 'b d h w -> b (d h w)'), 'b (n d) -> b n d', n=H*W)
 
 # %% ../../nbs/book/04_mim_block.ipynb #ad058cfe
 @patch

@@ -7,9 +7,9 @@ __all__ = ['BACKENDS', 'BackendUnavailable', 'backend_available', 'selective_sca
 
 # %% ../../nbs/book/01_selective_scan.ipynb #ee501c29
 import importlib
-from functools import partial
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 # %% ../../nbs/book/01_selective_scan.ipynb #62e1a328
@@ -37,15 +37,17 @@ def _finish(y, u, D, z, out_dtype):
 # %% ../../nbs/book/01_selective_scan.ipynb #346be41d
 def _recurrence(u, delta, A, B, C):
     "S6 step by step: `y (B, D, L)` and the last state `(B, D, N)`."
-    B, C = (_grouped(x).unsqueeze(2) for x in (B, C))                          # (B, G, 1, N, L)
-    split = lambda x: x.unflatten(1, (B.shape[1], -1)).unsqueeze(3)             # (B, D, L) -> (B, G, D/G, 1, L)
-    A = A.unflatten(0, (B.shape[1], -1))                                      # (G, D/G, N)
-    h, ys = u.new_zeros(u.shape[0], *A.shape), []
-    for u_t, delta_t, B_t, C_t in zip(*(x.unbind(-1) for x in (split(u), split(delta), B, C))):
+    B, C = _grouped(B), _grouped(C)
+    g = B.shape[1]
+    tokens = [*(rearrange(x, 'b (g p) l -> b g p 1 l', g=g) for x in (u, delta)),
+              *(rearrange(x, 'b g n l -> b g 1 n l') for x in (B, C))]
+    A = rearrange(A, '(g p) n -> g p n', g=g)
+    h, ys = u.new_zeros(u.shape[0], *A.shape), []                              # (B, G, D/G, N)
+    for u_t, delta_t, B_t, C_t in zip(*(x.unbind(-1) for x in tokens)):
         h = torch.exp(delta_t * A) * h + (delta_t * u_t) * B_t                 # eq. 2 and 3, now with a t on everything
         ys.append((C_t * h).sum(-1))
-    y = torch.stack(ys, -1).flatten(1, 2) if ys else u * delta                # no token: an empty y
-    return y, h.flatten(1, 2)
+    y = rearrange(torch.stack(ys, -1), 'b g p l -> b (g p) l') if ys else u * delta   # no token: an empty y
+    return y, rearrange(h, 'b g p n -> b (g p) n')
 
 # %% ../../nbs/book/01_selective_scan.ipynb #8e62dfd1
 def _scan_steps(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, dtype):
@@ -57,256 +59,6 @@ def _scan_steps(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last
 
 def _reference(u, *args): return _scan_steps(u, *args, torch.float64)
 def _loop(u, *args): return _scan_steps(u, *args, _state_dtype(u))
-
-# %% ../../nbs/book/01_selective_scan.ipynb #7f6b805c
-_TILE = 2**17        # states in one step of a walk: 512 kB in float32, in cache with its one or two companions
-_ENOUGH = 2**15      # from here on one step is work enough, and a second walk would cost more than it saves
-_EVERY = 16          # a state is saved every so many steps
-
-def _plan(b: int, d: int, n: int, L: int) -> tuple:
-    "Batch part, chunks and steps a chunk (a multiple of `_EVERY` where there are several)."
-    part = max(1, _TILE // max(1, d * n))
-    work = min(b, part) * d * n
-    chunks = 1 if work >= _ENOUGH else max(1, min(_TILE // max(1, work), L // (2 * _EVERY)))
-    steps = -(-L // chunks)
-    if chunks > 1:
-        steps += -steps % _EVERY
-        chunks = -(-L // steps)
-    return part, chunks, steps
-
-# %% ../../nbs/book/01_selective_scan.ipynb #17544ec6
-def _tokens_inside(x) -> bool:
-    "Is `x (B, G, X, L)` stored with its tokens innermost (or its channels)?"
-    return x.stride(3) == 1 or x.stride(2) != 1 or x.shape[3] == 1
-
-def _as_matrix(x, order):
-    "`x (B, G, X, L)` as a matrix: batch × all the rest, the rest in the given order."
-    return x.permute(0, *order).reshape(x.shape[0], -1)
-
-# %% ../../nbs/book/01_selective_scan.ipynb #21433ff7
-def _load(x, lanes):
-    "`(B, G, X, L)` with its channels innermost in memory or, with `lanes`, its batch."
-    b, g, n, L = x.shape
-    if lanes:
-        order = (1, 2, 3) if _tokens_inside(x) else (3, 1, 2)
-        m = _as_matrix(x, order)
-        out = m.new_empty(m.shape[::-1]).copy_(m.t()).view(*(x.shape[i] for i in order), b)
-        return out.permute(3, 0, 1, 2) if order[0] == 1 else out.permute(3, 1, 2, 0)
-    if not _tokens_inside(x): return x
-    out = x.new_empty(b, L, g * n)
-    for o, i in zip(out, x.flatten(1, 2)): o.copy_(i.t())
-    return out.transpose(1, 2).unflatten(1, (g, n))
-
-def _store(x, out, lanes):
-    "Copy `x`, as `_load` leaves it, to `out (B, G, X, L)` in its own memory order."
-    if lanes:
-        order = (1, 2, 3) if _tokens_inside(out) else (3, 1, 2)
-        if (o := out.permute(0, *order)).is_contiguous():
-            return o.view(len(out), -1).copy_(x.permute(*order, 0).reshape(-1, len(out)).t())
-    elif _tokens_inside(out) and out.is_contiguous():
-        for o, i in zip(out, x): o.flatten(0, 1).copy_(i.flatten(0, 1))
-        return
-    out.copy_(x)
-
-# %% ../../nbs/book/01_selective_scan.ipynb #c9b77bcd
-def _pack(x, chunks, steps, lanes):
-    "`(B, G, X, L)` to the view `(T, B, K, G, X)`, time first."
-    if (pad := chunks * steps - x.shape[-1]): x = F.pad(x, (0, pad))
-    return _load(x, lanes).unflatten(-1, (chunks, steps)).permute(4, 0, 3, 1, 2)
-
-def _unpack(x, out, lanes):
-    "`(T, B, K, G, X)` into `out (B, G, X, L)`."
-    _store(x.permute(1, 3, 4, 2, 0).flatten(3)[..., :out.shape[-1]], out, lanes)
-
-# %% ../../nbs/book/01_selective_scan.ipynb #608f634d
-_LOG2E = 1.4426950408889634
-
-def _zeros(like, shape, lanes):
-    "Tiles `(..., B, K, G, N, P)` of zeros, with the batch innermost in memory if `lanes`."
-    return like.new_zeros(*shape[:-5], *shape[-4:], shape[-5]).movedim(-1, -5) if lanes else like.new_zeros(shape)
-
-def _walk(h, q, y=None, saved=None):
-    "Advance the states `h (B, K, G, N, P)` in place through all steps; write `y` and every `_EVERY`-th state if asked."
-    decay, outputs = torch.empty_like(h), y.unbind(0) if y is not None else None
-    for t, (step, x, B, C) in enumerate(zip(q.step.unbind(0), q.x.unbind(0), q.B.unbind(0), q.C.unbind(0))):
-        if saved is not None and t % _EVERY == 0: saved[t // _EVERY].copy_(h)
-        torch.mul(step, q.A2, out=decay).exp2_()
-        h.mul_(decay).addcmul_(x, B)
-        if outputs: torch.sum(torch.mul(h, C, out=decay), 3, out=outputs[t])
-
-# %% ../../nbs/book/01_selective_scan.ipynb #58974b06
-def _carry(ends, total, A2, first=None, reverse=False):
-    "State with which each chunk starts, from the end states of chunks walked from zero and their summed steps."
-    start, decay = torch.zeros_like(ends), torch.exp2(total * A2)
-    order = range(ends.shape[1])[::-1 if reverse else 1]
-    if first is not None: start[:, order[0]] = first
-    for before, after in zip(order, order[1:]):
-        torch.addcmul(ends[:, before], decay[:, before], start[:, before], out=start[:, after])
-    return start
-
-# %% ../../nbs/book/01_selective_scan.ipynb #52c3e527
-class _Packed:
-    "Inputs of one batch part: `u, step (B, G, P, L)`, `A (G, N, P)`, `B, C (B, G, N, L)`, time first and cut into chunks."
-    def __init__(self, u, step, A, B, C, chunks, steps):
-        (b, g, p, L), n = u.shape, A.shape[1]
-        self.shape, self.lanes = (b, chunks, g, n, p), p < 32 and b > p          # the longer axis goes inside
-        # a lambda would hold `self` and all its tensors in a cycle
-        self.pack = partial(_pack, chunks=chunks, steps=steps, lanes=self.lanes)
-        self.unpack = partial(_unpack, lanes=self.lanes)
-        self.step, self.u = self.pack(step).unsqueeze(-2), self.pack(u).unsqueeze(-2)   # (T, B, K, G, 1, P)
-        self.B, self.C = self.pack(B).unsqueeze(-1), self.pack(C).unsqueeze(-1)        # (T, B, K, G, N, 1)
-        self.x = self.u * self.step                                                   # what B writes
-        self.A, self.A2 = A, A * _LOG2E
-
-    def zeros(self, *many): return _zeros(self.A, (*many, *self.shape), self.lanes)
-
-# %% ../../nbs/book/01_selective_scan.ipynb #91fc9614
-def _forward(q: _Packed, y, last, saved=None):
-    "Fill `y (B, G, P, L)`, the last state `(B, G, N, P)` and, if given, `saved`: every `_EVERY`-th state."
-    h, out = q.zeros(), torch.empty_like(q.x.squeeze(-2))
-    if q.shape[1] > 1:
-        _walk(h, q)
-        h = _carry(h, q.step.sum(0), q.A2)
-    _walk(h, q, out, saved)
-    q.unpack(out, y)
-    last.copy_(h[:, -1])
-
-# %% ../../nbs/book/01_selective_scan.ipynb #e3bbfcf8
-def _adjoint_ends(q, dy, g):
-    "Walk the adjoint backward from `g`, in place, until it leaves each chunk at its first step."
-    decay = torch.empty_like(g)
-    for step, C, d in reversed(list(zip(q.step.unbind(0), q.C.unbind(0), dy.unbind(0)))):
-        g.addcmul_(d, C)
-        g.mul_(torch.mul(step, q.A2, out=decay).exp2_())
-    return g
-
-def _recompute(q, start, block, states, decays):
-    "From a saved state through one block of steps: the states and the decays between them."
-    states[0].copy_(start)
-    for j, (step, x, B) in enumerate(zip(q.step[block].unbind(0), q.x[block].unbind(0), q.B[block].unbind(0))):
-        torch.mul(step, q.A2, out=decays[j]).exp2_()
-        torch.mul(states[j], decays[j], out=states[j + 1]).addcmul_(x, B)
-
-# %% ../../nbs/book/01_selective_scan.ipynb #2c97ac73
-def _adjoint_walk(q, block, dy, g, w, states, decays, dA, grads):
-    "Backward through one block of steps: `g` moves and `dA` grows in place, `grads` are filled in."
-    tensors = (q.step, q.x, q.B, q.C, dy, *grads)
-    for j, (step, x, B, C, d, dx, dstep, dB, dC) in reversed(
-        list(enumerate(zip(*(v[block].unbind(0) for v in tensors))))):
-        g.addcmul_(d, C)
-        torch.sum(torch.mul(states[j + 1], d, out=w), 4, out=dC)
-        torch.sum(torch.mul(g, x, out=w), 4, out=dB)
-        torch.sum(torch.mul(g, B, out=w), 3, out=dx)
-        g.mul_(decays[j])                                           # from here on the adjoint before this step
-        dA.addcmul_(torch.mul(g, states[j], out=w), step)
-        torch.sum(w.mul_(q.A), 3, out=dstep)
-
-# %% ../../nbs/book/01_selective_scan.ipynb #5cbca221
-def _backward(q: _Packed, saved, dy, dlast, dA, du, dstep, dB, dC):
-    "Fill the gradients of `u, step, B, C` and add to that of `A`, given those of `y` and of the last state."
-    dy, g = q.pack(dy).unsqueeze(-2), q.zeros()
-    if q.shape[1] > 1: g = _carry(_adjoint_ends(q, dy, g), q.step.sum(0), q.A2, dlast, reverse=True)
-    else: g[:, -1] = dlast
-    grads = [torch.empty_like(v.squeeze(axis)) for v, axis in ((q.u, -2), (q.step, -2), (q.B, -1), (q.C, -1))]
-    states, decays = ([torch.empty_like(g) for _ in range(min(_EVERY, len(dy)) + i)] for i in (1, 0))
-    grown, w = torch.zeros_like(g), torch.empty_like(g)
-    for i in reversed(range(len(saved))):
-        block = slice(i * _EVERY, (i + 1) * _EVERY)
-        _recompute(q, saved[i], block, states, decays)
-        _adjoint_walk(q, block, dy, g, w, states, decays, grown, grads)
-    dx, ds = grads[:2]
-    ds.addcmul_(dx, q.u.squeeze(-2)); dx.mul_(q.step.squeeze(-2))     # x = step * u is a product like any other
-    for v, out in zip(grads, (du, dstep, dB, dC)): q.unpack(v, out)
-    dA += grown.sum((0, 1))
-
-# %% ../../nbs/book/01_selective_scan.ipynb #15a90597
-def _parts(sequences, A, like=()):
-    "The batch in parts: packed inputs, and the slices of `like` that go with them."
-    b, g, p, L = sequences[0].shape
-    part, chunks, steps = _plan(b, g * p, A.shape[1], L)
-    for i in range(0, b, part):
-        u, step, B, C = (x[i:i + part] for x in sequences)
-        yield _Packed(u, step, A, B, C, chunks, steps), [x[i:i + part] for x in like]
-
-def _chunked_forward(u, step, A, B, C, save=False):
-    "`y (B, G, P, L)`, the last state `(B, G, N, P)` and the saved states of each part."
-    b, g, p, L = u.shape
-    y, last, saved = torch.empty_like(u), u.new_empty(b, g, A.shape[1], p), []
-    for q, out in _parts((u, step, B, C), A, (y, last)):
-        if save: saved.append(q.zeros(-(-len(q.x) // _EVERY)))
-        _forward(q, *out, saved[-1] if save else None)
-    return y, last, saved
-
-# %% ../../nbs/book/01_selective_scan.ipynb #eac93014
-class _Chunked(torch.autograd.Function):
-    "The chunked scan with its own backward."
-    @staticmethod
-    def forward(ctx, *five):
-        y, last, saved = _chunked_forward(*five, save=True)
-        ctx.save_for_backward(*five, *saved)
-        return y, last
-
-    @staticmethod
-    def backward(ctx, dy, dlast):
-        # asked for once: checkpoint() recomputes at each asking
-        tensors = ctx.saved_tensors
-        five, saved = tensors[:5], tensors[5:]
-        with torch.no_grad(): grads = _chunked_backward(five, saved, dy, dlast)
-        return _OnlyOnce.apply(*grads, *five, dy, dlast) if torch.is_grad_enabled() else grads
-
-def _chunked_backward(five, saved, dy, dlast):
-    "Gradients of `u, step, A, B, C`, part by part."
-    u, step, A, B, C = five
-    du, dstep, dB, dC = grads = [torch.empty_like(x) for x in (u, step, B, C)]
-    dA = torch.zeros_like(A)
-    for kept, (q, (d, dl, *out)) in zip(saved, _parts((u, step, B, C), A, (dy, dlast, *grads))):
-        _backward(q, kept, d, dl, dA, *out)
-    return du, dstep, dA, dB, dC
-
-# %% ../../nbs/book/01_selective_scan.ipynb #4bd49f66
-class _OnlyOnce(torch.autograd.Function):
-    "Hand on the first five tensors, and refuse to be differentiated."
-    @staticmethod
-    def forward(ctx, *tensors): return tuple(x.clone() for x in tensors[:5])
-
-    @staticmethod
-    def backward(ctx, *_):
-        raise RuntimeError("the chunked selective_scan is differentiable once only; backend='reference' has higher "
-                           "derivatives")
-
-# %% ../../nbs/book/01_selective_scan.ipynb #83e994e3
-@torch.library.custom_op('mim_istd::chunked_scan', mutates_args=())
-def _chunked_op(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    return _chunked_forward(u, step, A, B, C)[:2]
-
-@_chunked_op.register_fake
-def _(u, step, A, B, C): return torch.empty_like(u), u.new_empty(*u.shape[:2], A.shape[1], u.shape[2])
-
-@torch.library.custom_op('mim_istd::chunked_scan_backward', mutates_args=())
-def _chunked_backward_op(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, dy: Tensor,
-                         dlast: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    five = u, step, A, B, C
-    return _chunked_backward(five, _chunked_forward(*five, save=True)[2], dy, dlast)
-
-@_chunked_backward_op.register_fake
-def _(u, step, A, B, C, dy, dlast): return tuple(torch.empty_like(x) for x in (u, step, A, B, C))
-
-_chunked_op.register_autograd(lambda ctx, dy, dlast: _chunked_backward_op(*ctx.saved_tensors, dy, dlast),
-                              setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
-
-# %% ../../nbs/book/01_selective_scan.ipynb #c4dd9687
-def _chunked(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state):
-    "All of S6 through the chunked walks."
-    dtype = _state_dtype(u)
-    step = _step_sizes(delta, delta_bias, delta_softplus, dtype)
-    B, C = _grouped(B).to(dtype), _grouped(C).to(dtype)
-    split = lambda x: x.unflatten(1, (B.shape[1], -1))                  # channels to (groups, channels of a group)
-    five = split(u.to(dtype)), split(step), A.to(dtype).unflatten(0, (B.shape[1], -1)).mT.contiguous(), B, C
-    learning = torch.is_grad_enabled() and any(x.requires_grad for x in five)
-    if torch.compiler.is_compiling(): y, last = _chunked_op(*five)
-    else: y, last = _Chunked.apply(*five) if learning else _chunked_forward(*five)[:2]
-    y = _finish(y.flatten(1, 2), u, D, z, u.dtype)
-    return (y, last.mT.flatten(1, 2)) if return_last_state else y
 
 # %% ../../nbs/book/01_selective_scan.ipynb #2f97635f
 def _expect(name, x, shape, meaning, u):
@@ -338,6 +90,12 @@ def _check(u, delta, A, B, C, D, z, delta_bias):
                                     ('z', z, (b, d, L), '(B, D, L)'),
                                     ('delta_bias', delta_bias, (d,), '(D,)')):
         if x is not None or name in ('delta', 'C'): _expect(name, x, shape, meaning, u)
+
+# %% ../../nbs/book/01_selective_scan.ipynb #c8f19205
+def _chunked(*args):
+    "The scan in chunks of `mim_istd.kernels.chunked`."
+    from mim_istd.kernels.chunked import scan_chunked
+    return scan_chunked(*args)
 
 # %% ../../nbs/book/01_selective_scan.ipynb #e6f05dca
 class BackendUnavailable(RuntimeError):

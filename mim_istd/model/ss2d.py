@@ -9,9 +9,11 @@ __all__ = ['scan_order', 'expand', 'merge', 'ss2d_scan', 'ss2d_core', 'SS2D', 'V
 import functools, importlib, math
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
 from .scan import BackendUnavailable, selective_scan
+from .ssm import _phi, s4d_real
 
 # %% ../../nbs/book/03_ss2d.ipynb #c9069f4c
 def scan_order(
@@ -23,28 +25,29 @@ def scan_order(
     if direction not in (0, 1, 2, 3):
         raise ValueError(f"direction {direction!r} is unknown; use 0 (rows), 1 (columns), 2 (rows reversed) or 3 "
                          f"(columns reversed)")
-    grid = torch.arange(H*W).view(H, W)
-    order = grid.T.flatten() if direction % 2 else grid.flatten()
+    order = torch.arange(H*W)
+    if direction % 2: order = rearrange(order, '(h w) -> (w h)', h=H, w=W)
     return order.flip(0) if direction >= 2 else order
 
 # %% ../../nbs/book/03_ss2d.ipynb #65dea664
 def _read(x, direction):
-    "(B, H, W, D) -> (B, L, D): the grid as one direction reads it"
-    x = (x.transpose(1, 2) if direction % 2 else x).flatten(1, 2)
+    "(B, H, W, D) -> (B, L, D): the grid as one direction reads it."
+    x = rearrange(x, 'b h w d -> b (w h) d' if direction % 2 else 'b h w d -> b (h w) d')
     return x.flip(1) if direction >= 2 else x
 
+# %% ../../nbs/book/03_ss2d.ipynb #8eb60d5f
 def expand(
     x, # (B, H, W, D) features on a grid
     directions=(0, 1, 2, 3) # K direction ids
 ) -> torch.Tensor: # (B, K, D, L) sequences, L = H·W; a view of contiguous (B, L, K, D)
     "Scan expanding of eq 4: one sequence for each direction."
-    return torch.stack([_read(x, k) for k in directions], 2).permute(0, 2, 3, 1)
+    return rearrange(torch.stack([_read(x, k) for k in directions], 2), 'b l k d -> b k d l')
 
 # %% ../../nbs/book/03_ss2d.ipynb #e8f735af
 def _unread(y, direction, H, W):
-    "(B, L, D) -> (B, H, W, D): the inverse of `_read`"
+    "(B, L, D) -> (B, H, W, D): the inverse of `_read`."
     if direction >= 2: y = y.flip(1)
-    return y.unflatten(1, (W, H)).transpose(1, 2) if direction % 2 else y.unflatten(1, (H, W))
+    return rearrange(y, 'b (w h) d -> b h w d' if direction % 2 else 'b (h w) d -> b h w d', h=H, w=W)
 
 def merge(
     y, # (B, K, D, L) sequences
@@ -53,18 +56,32 @@ def merge(
     directions=(0, 1, 2, 3) # K direction ids, those given to `expand`
 ) -> torch.Tensor: # (B, H, W, D)
     "Scan merging of eq 4: every sequence goes back to its pixels, and the K answers are summed."
-    return functools.reduce(torch.add, [_unread(y[:, i].transpose(1, 2), k, H, W) for i, k in enumerate(directions)])
+    y = rearrange(y, 'b k d l -> k b l d')
+    return functools.reduce(torch.add, [_unread(y[i], k, H, W) for i, k in enumerate(directions)])
 
 # %% ../../nbs/book/03_ss2d.ipynb #3ac65081
 def _project(x, x_proj):
-    "(B, H, W, D), (K, R+2N, D) -> (B, H, W, K, R+2N): one product for all directions"
-    return F.linear(x, x_proj.flatten(0, 1)).unflatten(-1, x_proj.shape[:2])
+    "(B, H, W, D), (K, R+2N, D) -> (B, H, W, K, R+2N): one product for all directions."
+    return rearrange(F.linear(x, rearrange(x_proj, 'k r d -> (k r) d')), '... (k r) -> ... k r', k=len(x_proj))
 
 # %% ../../nbs/book/03_ss2d.ipynb #2e6683d3
 def _exact_hold(step, A, B, C):
-    "Δ (B, L, K, D), A (K, D, N), B and C (B, L, K, N) -> B φ(ΔA) and C, a row for every channel: (B, L, K, D, N)"
-    z = (step[..., None]*A).clamp(max=-1e-12)                      # φ(0) = 1, but 0/0 on the way there
-    return B[..., None, :]*(torch.expm1(z)/z), C[..., None, :].expand_as(z)
+    "Δ (B, L, K, D), A (K, D, N), B and C (B, L, K, N) -> B φ(ΔA) and C, a row for every channel: (B, L, K, D, N)."
+    phi = _phi(step[..., None]*A)
+    return B[..., None, :]*phi, C[..., None, :].expand_as(phi)
+
+# %% ../../nbs/book/03_ss2d.ipynb #798fc534
+def _steps_and_maps(x, x_proj, dt_weight, dt_bias, A, directions, discretization):
+    "Δ (B, L, K·D) and its bias, or None where Δ holds it; B and C (B, L, K or K·D, N)."
+    R, N = dt_weight.shape[-1], A.shape[-1]
+    projected = _project(x, x_proj)
+    projected = torch.stack([_read(projected[..., i, :], k) for i, k in enumerate(directions)], 2)  # (B, L, K, R+2N)
+    low, B, C = projected.split((R, N, N), -1)
+    delta = F.linear(rearrange(low, 'b l k r -> b l (k r)'), torch.block_diag(*dt_weight))          # (B, L, K·D)
+    if discretization == 'taylor': return delta, dt_bias.flatten(), B, C
+    delta = F.softplus(delta + dt_bias.flatten())
+    B, C = _exact_hold(rearrange(delta, 'b l (k d) -> b l k d', k=len(A)), A, B, C)
+    return delta, None, *(rearrange(t, 'b l k d n -> b l (k d) n') for t in (B, C))
 
 # %% ../../nbs/book/03_ss2d.ipynb #df5beae3
 def ss2d_scan(
@@ -79,19 +96,13 @@ def ss2d_scan(
     discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh'
 ) -> torch.Tensor: # (B, H, W, D)
     "`merge(S6(expand(x)))`: eq 4, in PyTorch."
-    (_, H, W, d), (K, _, R), N = x.shape, dt_weight.shape, A.shape[-1]
-    projected = _project(x, x_proj)
-    projected = torch.stack([_read(projected[..., i, :], k) for i, k in enumerate(directions)], 2)  # (B, L, K, R+2N)
-    low, B, C = projected.split((R, N, N), -1)
-    delta = F.linear(low.flatten(2), torch.block_diag(*dt_weight))                              # (B, L, K·D)
-    bias = dt_bias.flatten()
-    if discretization == 'zoh':
-        delta, bias = F.softplus(delta + bias), None
-        B, C = (t.flatten(2, 3) for t in _exact_hold(delta.unflatten(2, (K, d)), A, B, C))       # (B, L, K·D, N)
-    y = selective_scan(expand(x, directions).flatten(1, 2), delta.transpose(1, 2), A.flatten(0, 1),
-                       B.permute(0, 2, 3, 1), C.permute(0, 2, 3, 1),
-                       D.flatten(), delta_bias=bias, delta_softplus=bias is not None, backend=backend)
-    return merge(y.unflatten(1, (K, d)), H, W, directions)
+    delta, bias, B, C = _steps_and_maps(x, x_proj, dt_weight, dt_bias, A, directions, discretization)
+    u = rearrange(expand(x, directions), 'b k d l -> b (k d) l')
+    y = selective_scan(u, rearrange(delta, 'b l kd -> b kd l'),
+                       rearrange(A, 'k d n -> (k d) n'), rearrange(B, 'b l g n -> b g n l'),
+                       rearrange(C, 'b l g n -> b g n l'), D.flatten(), delta_bias=bias,
+                       delta_softplus=bias is not None, backend=backend)
+    return merge(rearrange(y, 'b (k d) l -> b k d l', k=len(A)), *x.shape[1:3], directions)
 
 # %% ../../nbs/book/03_ss2d.ipynb #82a278d9
 _FOUND = []   # after the first look: the module, or None
@@ -149,7 +160,6 @@ class SS2D(nn.Module):
         d_state: int = 16, # States of each channel, N
         expand: float = 2, # Inner width D = expand·dim
         dt_rank='auto', # Δ-rank R; 'auto' is dim/16, rounded up; 0: Δ is its bias, whatever the input
-        d_conv: int = 3, # Side of the depthwise convolution, odd
         directions=(0, 1, 2, 3), # K direction ids
         backend='auto', # Of the scan
         scan: bool = True, # False takes the scan out and leaves y = D x: a control
@@ -157,19 +167,22 @@ class SS2D(nn.Module):
         discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh', with D times the memory
     ):
         super().__init__()
-        if not (scan or direct):
-            raise ValueError("scan=False and direct=False leave nothing of the layer; keep one of them")
+        if not (scan or direct): raise ValueError("scan=False and direct=False leave nothing; keep one of them")
         if dt_rank != 'auto' and dt_rank < 0: raise ValueError(f"dt_rank={dt_rank!r}: use 'auto', or 0 and upwards")
-        d = self.d_inner = int(expand*dim)
-        self.dim, self.d_state, self.dt_rank = dim, d_state, math.ceil(dim/16) if dt_rank == 'auto' else dt_rank
-        self.directions, self.backend, self.scan, self.direct, self.discretization = tuple(
-                directions), backend, scan, direct, discretization
+        self.d_inner, self.d_state, self.directions = int(expand*dim), d_state, tuple(directions)
+        self.dt_rank = math.ceil(dim/16) if dt_rank == 'auto' else dt_rank
+        self.backend, self.scan, self.direct, self.discretization = backend, scan, direct, discretization
         if backend == 'triton' or torch.cuda.is_available(): _triton()   # import it here, not in the forward pass
-        self.in_proj = nn.Linear(dim, 2*d, bias=False)
-        self.conv = nn.Conv2d(d, d, d_conv, padding=d_conv//2, groups=d)
-        self.norm = nn.LayerNorm(d)
-        self.out_proj = nn.Linear(d, dim, bias=False)
+        self._add_layers(dim, self.d_inner)
         self._add_scan_weights()
+
+# %% ../../nbs/book/03_ss2d.ipynb #db78ba35
+@patch
+def _add_layers(self: SS2D, dim, d):
+    self.in_proj = nn.Linear(dim, 2*d, bias=False)
+    self.conv = nn.Conv2d(d, d, 3, padding=1, groups=d)
+    self.norm = nn.LayerNorm(d)
+    self.out_proj = nn.Linear(d, dim, bias=False)
 
 # %% ../../nbs/book/03_ss2d.ipynb #00f0e334
 @patch
@@ -183,23 +196,25 @@ def _add_scan_weights(self: SS2D):
         self.A_log = nn.Parameter(torch.empty(K, d, N))
     self.reset_scan()
 
+# %% ../../nbs/book/03_ss2d.ipynb #ff025136
 @patch
 @torch.no_grad()
-def reset_scan(self: SS2D, dt_min=1e-3, dt_max=0.1):
-    "Draw the scan's own weights anew, with steps Δ between `dt_min` and `dt_max`."
+def reset_scan(self: SS2D):
+    "Draw the scan's own weights anew, with steps Δ between 0.001 and 0.1."
     if self.direct: self.D.fill_(1.)
     if not self.scan: return
     self.x_proj.uniform_(-self.d_inner**-0.5, self.d_inner**-0.5)
     if self.dt_rank: self.dt_weight.uniform_(-self.dt_rank**-0.5, self.dt_rank**-0.5)
-    dt = torch.empty_like(self.dt_bias).uniform_(math.log(dt_min), math.log(dt_max)).exp()
+    dt = torch.empty_like(self.dt_bias).uniform_(math.log(1e-3), math.log(0.1)).exp()
     self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
-    self.A_log.copy_(torch.arange(1, self.d_state+1).log().expand_as(self.A_log))
+    self.A_log.copy_((-s4d_real(self.d_state)).log().expand_as(self.A_log))
 
 # %% ../../nbs/book/03_ss2d.ipynb #20a4c0ce
 @patch
 def forward(self: SS2D, x): # (B, H, W, dim)
     x, z = self.in_proj(x).chunk(2, -1)
-    x = F.silu(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+    x = F.silu(self.conv(rearrange(x, 'b h w d -> b d h w')))
+    x = rearrange(x, 'b d h w -> b h w d')
     if not self.scan: return self.out_proj(self.norm(x*self.D.sum(0)) * F.silu(z))
     A = -self.A_log.float().exp() if self.A_log.dtype != torch.float64 else -self.A_log.exp()
     return self.out_proj(ss2d_core(x, z, self.x_proj, self.dt_weight, self.dt_bias, A, self.D, self.norm.weight,
@@ -224,8 +239,8 @@ def tokens_to_grid(
     tokens, # (B, L, D) in raster order
     H: int, # Rows of the grid
     W: int, # Columns of the grid, H·W = L
-    scrambled: bool = False # As the authors' code: transposed, then reshaped as if it were not
+    scrambled: bool = False # As the authors' code: laid out by channel, read by pixel
 ) -> torch.Tensor: # (B, H, W, D)
     "Put tokens on their grid. `scrambled` is for the authors' checkpoints and for ablations only."
-    B, _, D = tokens.shape
-    return (tokens.transpose(1, 2) if scrambled else tokens).reshape(B, H, W, D)
+    if not scrambled: return rearrange(tokens, 'b (h w) d -> b h w d', h=H, w=W)
+    return rearrange(rearrange(tokens, 'b l d -> b (d l)'), 'b (h w d) -> b h w d', h=H, w=W)

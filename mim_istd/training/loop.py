@@ -8,8 +8,8 @@ __all__ = ['set_seeds', 'epoch_order', 'OrderedLoader', 'make_transform', 'input
            'make_learner', 'describe_run', 'train']
 
 # %% ../../nbs/book/11_training.ipynb #d9eb0228
-import hashlib, json, math, os, random, re, sys, tempfile, warnings
-from contextlib import ExitStack, contextmanager
+import copy, hashlib, json, math, os, random, re, sys, tempfile, warnings
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,17 +20,22 @@ from fastai.basics import (AvgSmoothLoss, Callback, CancelEpochException, Cancel
                            DataLoaders, Learner, OptimWrapper, distrib_barrier, get_model as unwrap, noop,
                            num_distrib, rank_distrib, to_detach)
 from fastai.callback.all import GradientClip, MixedPrecision, ParamScheduler
+from fastcore.basics import patch
+from fastcore.meta import delegates
 from fastprogress.fastprogress import IN_NOTEBOOK
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
 from ..data.sets import IRSTDataset, find_dataset, open_folder, split_validation
-from ..measure.evaluation import ResizeImage, resize_logits, torch_device
+from ..detection.weights import find_weights, load_weights
+from ..files import to_json, write_whole
+from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
 from ..model.network import MiM, MiMConfig, get_model
-from .folders import RunFolder, ValidateEvery, _write_whole, load_state
+from .folders import RunFolder, ValidateEvery, load_state, lock_run
 from .losses import SupervisedLoss, first_output
 from .recipe import AUGMENTATIONS, Recipe, SumLoss, get_recipe, learning_rate, make_optimizer
 from .steps import CapturedStep
@@ -104,24 +109,61 @@ def input_transform(
     if size: return Resize(size)
     return ResizeImage(recipe.size) if recipe.images == 'resize' else None
 
+# %% ../../nbs/book/11_training.ipynb #8174b9c1
+def _decode_all(
+    dataset, # `IRSTDataset`, which keeps what is read
+    whole=False, # as the network is shown whole images: not too small either
+):
+    "`DataError` with all the complaints, one a line."
+    wrong = []
+    for i, name in enumerate(dataset.names):
+        try:
+            dataset._cache[i] = dataset.read(i)
+            if whole: shown(dataset, i)
+        except (DataError, FileNotFoundError) as e: wrong.append(str(e))
+        except ValueError as e: wrong.append(f'{dataset.folder.images[name]}: {e}')
+    if wrong: raise DataError('\n'.join(wrong))
+
+def _with_target(dataset): return [n for i, n in enumerate(dataset.names) if dataset.read(i)[1].any()]
+
+def _part(dataset, names):
+    "A data set of some of the images, with what has been read of them."
+    part, place = copy.copy(dataset), {n: i for i, n in enumerate(dataset.names)}
+    part.names, part._cache = names, {k: dataset._cache[place[n]] for k, n in enumerate(names)}
+    return part
+
+# %% ../../nbs/book/11_training.ipynb #ce1136af
 def make_datasets(
     root, # folder of a set, or a name for `find_dataset`
     recipe, # `Recipe`
     lists=None, # which list of names
     split=None, # which split of it, or image names; None: all of the list that is for training
+    *, images=None, masks=None, # subfolders, if their names are unusual
+    mask_suffix=None, # what a mask's name has beyond its image's; None: nothing, or a known one
+    mask_rule=None, # which mask pixels are target, see `binarize`; None: as recipe and protocol say
 ): # training and validation `IRSTDataset`; the latter None with valid_fraction=0
     "The images of a training list, divided into a training and a validation part, kept decoded in memory."
-    root = find_dataset(root)
-    folder = open_folder(root)
-    split = folder.training_split(lists) if split is None else split
-    names = folder.names(split, lists) if isinstance(split, str) else list(split)
-    held = []
-    if recipe.valid_fraction: names, held = split_validation(names, recipe.valid_fraction, recipe.valid_seed)
-    train = IRSTDataset(root, names, lists, target=recipe.target, seed=recipe.seed, cache=True)
+    root, folders = find_dataset(root), dict(images=images, masks=masks, mask_suffix=mask_suffix)
+    folders = {k: v for k, v in folders.items() if v is not None}
+    split = open_folder(root, **folders).training_split(lists) if split is None else split
+    make = partial(IRSTDataset, root, lists=lists, **folders)
+    train = make(split, target=mask_rule or recipe.target, seed=recipe.seed)
+    _decode_all(train)
+    names, held = train.names, None
+    if recipe.valid_fraction:
+        names, held = split_validation(names, recipe.valid_fraction, recipe.valid_seed, set(_with_target(train)))
+    train = _part(train, names)
     train.transform = make_transform(recipe, collect_targets(train) if 'copy_paste' in recipe.augment else None)
-    rule = get_protocol(recipe.evaluation).truth
-    return train, held and IRSTDataset(root, held, lists, input_transform(recipe, recipe.evaluation), target=rule,
-                                       cache=True) or None
+    return train, held and _validation(make, held, recipe, mask_rule)
+
+def _validation(make, names, recipe, mask_rule):
+    view = input_transform(recipe, recipe.evaluation)
+    valid = make(names, transform=view, target=mask_rule or get_protocol(recipe.evaluation).truth)
+    _decode_all(valid, whole=True)
+    if not _with_target(valid):
+        warnings.warn(f'None of the {len(valid)} validation images holds a target ({valid.target}): the weights with '
+                      f'the lowest validation loss are kept')
+    return valid
 
 # %% ../../nbs/book/11_training.ipynb #e142b275
 class EpochSeeds(Callback):
@@ -172,31 +214,41 @@ class CheckLoss(Callback):
 class EMA(Callback):
     "Moving average of weights and BatchNorm statistics; takes the network's place during validation."
     order, run_valid = 65, False
-    def __init__(self, decay): self.decay, self.average, self.count, self.swapped = decay, None, 0, False
-
-    def _live(self): return {k: v for k, v in unwrap(self.learn.model).state_dict().items() if v.is_floating_point()}
+    def __init__(self, decay): self.decay, self.average, self.count, self.live = decay, None, 0, None
 
     def before_fit(self):
-        if self.average is None: self.average = {k: v.clone() for k, v in self._live().items()}
+        if self.average is not None: return
+        self.average = AveragedModel(unwrap(self.learn.model), multi_avg_fn=self._mix, use_buffers=True)
+        self.average.eval()
+        self.average.n_averaged += 1 # else the first step would take the place of the initial weights
 
-    def before_train(self): # gathering hundreds of tensors takes longer than averaging them
-        live = self._live()
-        self.pairs = list(self.average.values()), [live[k] for k in self.average]
+    def _mix(self, averages, values, _): # the third is a count on the GPU, which would have to be waited for
+        d = min(self.decay, (1 + self.count) / (10 + self.count))
+        if values[0].is_floating_point(): get_ema_multi_avg_fn(d)(averages, values, None)
+        else: torch._foreach_copy_(averages, values)
 
     def after_batch(self):
         self.count += 1
-        d = min(self.decay, (1 + self.count) / (10 + self.count))
-        torch._foreach_lerp_(*self.pairs, 1 - d)
+        self.average.update_parameters(unwrap(self.learn.model))
 
-    def swap(self):
-        for k, v in self._live().items():
-            kept = v.clone()
-            v.copy_(self.average[k]); self.average[k].copy_(kept)
-        self.swapped = not self.swapped
+# %% ../../nbs/book/11_training.ipynb #ddf4af23
+@patch
+def before_validate(self:EMA): self.live, self.learn.model = self.learn.model, self.average.module
 
-    def before_validate(self): self.swap()
-    def after_validate(self):
-        if self.swapped: self.swap()
+@patch
+def after_validate(self:EMA):
+    if self.live is not None: self.learn.model, self.live = self.live, None
+
+@patch
+def state(self:EMA) -> dict:
+    "For a checkpoint."
+    average = self.average.module.state_dict()
+    return {'count': self.count, 'average': {k: v for k, v in average.items() if v.is_floating_point()}}
+
+@patch
+def load_state(self:EMA, state):
+    self.count, average = state['count'], self.average.module.state_dict()
+    for k, v in state['average'].items(): average[k].copy_(v)
 
 # %% ../../nbs/book/11_training.ipynb #eda1c4ea
 class RunLearner(Learner):
@@ -248,16 +300,28 @@ def set_prior(
 
 # %% ../../nbs/book/11_training.ipynb #602dd9ad
 def make_model(
-    model, # name for `get_model`, `MiMConfig`, or a network
+    model=None, # name for `get_model`, `MiMConfig`, or a network; None: that of `weights`, or 'laptop'
     seed=0, # of its initial weights, unless it is there already
     prior=None, # see `set_prior`; not for a network that is there
+    weights=None, # to start from, see `find_weights`
 ): # network
     "The network that is meant."
-    if isinstance(model, nn.Module): return model
+    if model is None and weights is not None: return load_weights(weights)
     set_seeds(seed)
-    net = MiM(model) if isinstance(model, MiMConfig) else get_model(model)
-    if prior is not None: set_prior(net, prior, seed)
+    model = 'laptop' if model is None else model
+    net = MiM(model) if isinstance(model, MiMConfig) else model if isinstance(model, nn.Module) else get_model(model)
+    if weights is not None: _fill(net, find_weights(weights))
+    elif prior is not None and net is not model: set_prior(net, prior, seed)
     return net
+
+def _fill(net, path):
+    "The weights of a file for a network that is named beside it."
+    own, saved = net.state_dict(), load_file(path)
+    wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k].shape != saved[k].shape)
+    if wrong:
+        raise ValueError(f'The weights of {path} are of another network: {len(wrong)} tensors differ, {wrong[0]} '
+                         f'first. Leave the network out to take the one that they are of')
+    net.load_state_dict(saved)
 
 # %% ../../nbs/book/11_training.ipynb #fd7c0454
 def _shared(loader):
@@ -290,38 +354,46 @@ def make_loaders(
     return DataLoaders(*loaders, device=device), ordered
 
 # %% ../../nbs/book/11_training.ipynb #b9216b0e
+@delegates(make_datasets)
 def make_learner(
-    model='laptop', # name for `get_model`, `MiMConfig`, or a network
+    model=None, # name for `get_model`, `MiMConfig`, or a network; None: that of `weights`, or 'laptop'
     # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
     root='sample',
     recipe='sample', # see `get_recipe`
     *, device=None, # None: a GPU if there is one
-    lists=None, # which list of names
-    split=None, # which split of it, or image names; None: its part for training
+    weights=None, # to start from, see `find_weights`; None: random ones, a function of the recipe's seed
     workers=None, # see `make_loaders`
     cbs=(), # further fastai callbacks
+    **kwargs, # of `make_datasets`
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
     recipe, device = get_recipe(recipe), torch_device(device)
     # before there is an optimizer: AdaGrad's sums lie where the weights are
-    net = make_model(model, recipe.seed, recipe.prior).to(device)
-    loss = SumLoss(recipe.loss, recipe.loss_options)
-    train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, lists, split)
-    # beside a GPU, making and carrying a batch would be what is waited for
-    if device.type == 'cuda' and isinstance(train, IRSTDataset):
-        fits = 8*len(train)*recipe.size**2 < torch.cuda.mem_get_info(device)[0]/4
-        train.keep_items(device if fits and not workers else 'cpu') # other processes could not hand on what lies there
-    dls, ordered = make_loaders(train, valid, recipe, device, workers)
-    learn = RunLearner(dls, net, SupervisedLoss(loss, getattr(net, 'supervision', ())),
-                       opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))),
-                       lr=recipe.lr,
-                       metrics=learner_metrics(recipe.evaluation), path=Path(tempfile.gettempdir())/'mim-istd-learner',
-                       cbs=[EpochSeeds(ordered, recipe.seed), ValidateEvery(recipe), FitLogits(), CheckLoss(),
-                            *_optional(recipe, device), *cbs])
-    learn.recipe, learn.capture = recipe, _capture(recipe, device)
+    net = make_model(model, recipe.seed, recipe.prior, weights).to(device)
+    train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, **kwargs)
+    dls, ordered = make_loaders(*_keep_items(train, valid, recipe, device, workers), recipe, device, workers)
+    learn = _learner(net, dls, recipe, [EpochSeeds(ordered, recipe.seed), ValidateEvery(recipe), FitLogits(),
+                                        CheckLoss(), *_optional(recipe, device), *cbs])
+    learn.recipe, learn.weights, learn.capture = recipe, weights and find_weights(weights), _capture(recipe, device)
     if learn.capture: learn.recorder.smooth_loss = _LossOnDevice()
     return learn
 
+# %% ../../nbs/book/11_training.ipynb #2ec8a5e9
+def _keep_items(train, valid, recipe, device, workers):
+    "Beside a GPU, making and carrying a batch would be what is waited for."
+    if device.type == 'cuda' and isinstance(train, IRSTDataset):
+        fits = 8*len(train)*recipe.size**2 < torch.cuda.mem_get_info(device)[0]/4
+        train.keep_items(device if fits and not workers else 'cpu') # other processes could not hand on what lies there
+    return train, valid
+
+def _learner(net, dls, recipe, cbs):
+    loss = SupervisedLoss(SumLoss(recipe.loss, recipe.loss_options), getattr(net, 'supervision', ()))
+    learn = RunLearner(dls, net, loss, lr=recipe.lr, metrics=learner_metrics(recipe.evaluation), cbs=cbs,
+                       opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))),
+                       path=Path(tempfile.gettempdir())/'mim-istd-learner')
+    return learn
+
+# %% ../../nbs/book/11_training.ipynb #d1a2c79e
 def _optional(recipe, device):
     "The callbacks that a recipe may do without."
     cbs = [GradientClip(recipe.grad_clip)] if recipe.grad_clip else []
@@ -350,65 +422,99 @@ class _LossOnDevice(AvgSmoothLoss):
 def describe_run(
     learn, # from `make_learner`
     model, # what `make_learner` was given
-    root=None, # likewise
 ) -> dict: # of plain values
     "Recipe, network and images of a run, as they are written into recipe.json."
     net, train, valid = learn.model, learn.dls.train.dataset, learn.dls.valid.dataset
     config = getattr(net, 'config', None)
     config = asdict(config) if is_dataclass(config) else {'model': model if isinstance(model, str)
                                                           else type(net).__qualname__}
-    names = lambda ds: hashlib.sha256('\n'.join(getattr(ds, 'names', [str(len(ds))])).encode()).hexdigest()[:16]
-    data = {'set': Path(getattr(train, 'root', 'unnamed')).name, 'train': len(train), 'train_names': names(train)}
-    if learn.recipe.valid_fraction: data |= {'valid': len(valid), 'valid_names': names(valid)}
-    return json.loads(json.dumps({'recipe': asdict(learn.recipe), 'config': config, 'data': data}))
+    data = {'set': Path(getattr(train, 'root', 'unnamed')).name, **_describe('train', train)}
+    if learn.recipe.valid_fraction: data |= _describe('valid', valid)
+    card = {'recipe': asdict(learn.recipe), 'config': config, 'data': data}
+    if learn.weights: card['start'] = {'file': learn.weights.name, 'content': _digest([learn.weights.read_bytes()])}
+    return json.loads(json.dumps(card))
 
-def _check_same(then, now, out):
-    "`ValueError` that names what differs."
+# %% ../../nbs/book/11_training.ipynb #c5fb2efa
+def _digest(parts):
+    digest = hashlib.sha256()
+    for part in parts: digest.update(part)
+    return digest.hexdigest()[:16]
+
+def _describe(part, dataset):
+    "How many images, and digests of their names and of what their files hold."
+    # a file name need not be text
+    names = '\n'.join(getattr(dataset, 'names', [str(len(dataset))])).encode(errors='surrogateescape')
+    found = {part: len(dataset), f'{part}_names': _digest([names])}
+    if not hasattr(dataset, 'folder'): return found
+    folder = dataset.folder
+    files = (path.read_bytes() for n in dataset.names for path in (folder.images[n], folder.masks[n]))
+    return found | {f'{part}_content': _digest(files), f'{part}_rule': dataset.target}
+
+# %% ../../nbs/book/11_training.ipynb #2f6aac76
+def _check_same(then, now, out, but=()):
+    "`ValueError` that names what differs, fields of the names `but` apart."
     defaults = json.loads(json.dumps({'recipe': asdict(Recipe()), 'config': asdict(MiMConfig())}))
+    # what older runs did not write down
+    defaults['data'] = {k: v for k, v in now['data'].items() if k.endswith(('_content', '_rule'))}
     for part in ('recipe', 'config', 'data'):
         a, b = then.get(part, {}), now[part]
         # a field that a run does not name is younger than the run
         a = {k: v for k, v in defaults.get(part, {}).items() if k in b} | a
         if wrong := [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys())
-                     if a.get(k) != b.get(k)]:
+                     if a.get(k) != b.get(k) and k not in but]:
             raise ValueError(f'{out} holds a run with another {part}: {"; ".join(wrong)}. Take up that run with its '
-                             f'own '
-                             f'{part} ({Path(out)/"recipe.json"}), or start this one in another folder')
+                             f'own {part} ({Path(out)/"recipe.json"}), or start this one in another folder')
+
+# %% ../../nbs/book/11_training.ipynb #407d1db2
+def _go_on(then, done, now, out):
+    "The description of a run that is taken up after `done` epochs; `ValueError` if it is another run."
+    _check_same(then, now, out, but=('epochs',))
+    if 'start' in now and now['start'] != then.get('start'):
+        raise ValueError(f'{out} holds a run that did not start from {now["start"]["file"]}: name no weights to go on '
+                         f'with it, or start this one in another folder')
+    before, epochs = then['recipe']['epochs'], now['recipe']['epochs']
+    if epochs < done: raise ValueError(f'{out} has {done} epochs behind it: epochs={epochs} is too few to go on')
+    longer = then.get('lengthened', []) + ([[done, before]] if before != epochs else [])
+    return {**now, **{k: v for k, v in {'start': then.get('start'), 'lengthened': longer}.items() if v}}
 
 # %% ../../nbs/book/11_training.ipynb #bfbfa2d2
+@delegates(make_learner)
 def train(
-    model='laptop', # name for `get_model`, `MiMConfig`, or a network
+    model=None, # name for `get_model`, `MiMConfig`, or a network; None: that of `weights`, or 'laptop'
     # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
     root='sample',
     recipe='sample', # see `get_recipe`
     out='runs/sample', # folder of the run
-    *, resume=False, # True: go on with the run in `out`, if there is one
+    *, resume=False, # True: go on with the run in `out`, if there is one; the recipe's `epochs` may have changed
     max_minutes=None, # end early, after a whole epoch, to be taken up later
     save_every=1, # epochs from one checkpoint to the next
-    device=None, # None: a GPU if there is one
-    lists=None, # which list of names
-    split=None, # which split of it, or image names; None: its part for training
-    workers=None, # see `make_loaders`
     progress=True, # show bars and a table
-    cbs=(), # further fastai callbacks
+    **kwargs, # of `make_learner`
 ) -> Learner: # with the best weights in its `model`
-    "Train, keeping log and checkpoints in `out`, from the beginning or from where a run has ended."
+    "Train, keeping log and checkpoints in `out`, from the beginning or from where a run has ended; see `make_learner`."
     out, recipe = Path(out), get_recipe(recipe)
-    last = out/'last.pt'
-    if last.exists() and not resume:
+    _refuse_to_overwrite(out, resume)
+    learn = make_learner(model, root, recipe, **kwargs)
+    card = describe_run(learn, model)
+    with nullcontext() if rank_distrib() else lock_run(out):
+        learn.add_cb(RunFolder(out, recipe, *_open_run(out, card, resume), max_minutes, save_every))
+        with _environment(learn, recipe, progress):
+            learn.fit(recipe.epochs, cbs=ParamScheduler({'lr': partial(learning_rate, recipe)}))
+        return _finish(learn, out)
+
+# %% ../../nbs/book/11_training.ipynb #7f015ec1
+def _refuse_to_overwrite(out, resume):
+    if (out/'last.pt').exists() and not resume:
         raise FileExistsError(
                 f'{out} holds a run already: resume=True goes on with it, another folder starts a new one')
-    state = load_state(last) if last.exists() else None
-    learn = make_learner(model, root, recipe, device=device, lists=lists, split=split, workers=workers, cbs=cbs)
-    card = describe_run(learn, model, root)
-    if state: _check_same(state['card'], card, out)
-    elif not rank_distrib():
-        out.mkdir(parents=True, exist_ok=True)
-        _write_whole(out/'recipe.json', (json.dumps(card, indent=1) + '\n').encode())
-    learn.add_cb(RunFolder(out, recipe, card, state, max_minutes, save_every))
-    with _environment(learn, recipe, progress):
-        learn.fit(recipe.epochs, cbs=ParamScheduler({'lr': partial(learning_rate, recipe)}))
-    return _finish(learn, out)
+
+def _open_run(out, card, resume):
+    "The run's description, written down, and the state from which it goes on, or None."
+    _refuse_to_overwrite(out, resume) # another training may have been there since
+    state = load_state(out/'last.pt') if (out/'last.pt').exists() else None
+    if state: card = _go_on(state['card'], state['epoch'], card, out)
+    if not rank_distrib(): write_whole(out/'recipe.json', to_json(card, indent=1) + '\n')
+    return card, state
 
 # %% ../../nbs/book/11_training.ipynb #1b31ad0f
 @contextmanager
