@@ -104,9 +104,9 @@ def time_scan(shape, device):
     x, _, x_proj, dt_weight, dt_bias, A, skip, *_ = [t.detach() for t in core_inputs(*shape, device=device)]
     layout = st._Layout(R, A.shape[-1])
     flat = x.view(B, H*W, D)
-    rows = F.linear(flat, layout.spread(x_proj).flatten(0, 1)).view(B, H*W, 4, -1)
+    rows = layout.rows(flat, x_proj)
     dt, weight = layout.delta(rows, dt_weight)
-    inputs = flat, dt, rows, weight, dt_bias, A.contiguous(), skip
+    inputs = flat, dt, rows, weight, dt_bias, layout.states(A), skip
     kept, dy = st._launch_forward(*inputs, (H, W), directions, save=True)[1], torch.randn_like(flat)
     clock = lambda f: median_ms(f, device, graph=True)
     return dict(scan_forward=clock(lambda: st._launch_forward(*inputs, (H, W), directions)),
@@ -197,10 +197,12 @@ def check_network(name, backend, device, amp=None, graph=False, compiled=False, 
 
 # %% ../../nbs/workshop/04_kernel_benchmark.ipynb #96101172
 def gradient_of(model, net, images, amp=None):
-    "All gradients of the mean square of the logits, in a row; evaluation mode, for dropout would differ."
+    "All gradients of the mean square of the logits, in a row; evaluation mode, because dropout would differ."
     with autocast(images.device.type, amp): logits = model(images)
-    return torch.cat(
-        [g.flatten() for g in torch.autograd.grad(logits.to(images.dtype).square().mean(), list(net.parameters()))])
+    loss = logits.to(images.dtype).square().mean()
+    # what is used in training only, as side outputs are, has none: zeros
+    grads = torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)
+    return torch.cat([g.flatten() for g in grads])
 
 # %% ../../nbs/workshop/04_kernel_benchmark.ipynb #48c827ba
 def network_floor_ms(name, batch, side, training):

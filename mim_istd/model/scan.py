@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+from torch.autograd import forward_ad
 
 # %% ../../nbs/book/01_selective_scan.ipynb #62e1a328
 def _state_dtype(u: Tensor) -> torch.dtype:
@@ -128,6 +129,24 @@ def _resolve(name: str):
                                  "use backend='auto' or 'chunked', which run everywhere")
     return getattr(found, function)
 
+# %% ../../nbs/book/01_selective_scan.ipynb #6a0f2618
+def _has_tangent(*tensors) -> bool:
+    "Does one of them carry a forward-mode derivative?"
+    if torch.compiler.is_compiling(): return False
+    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+def _refuse_tangents(name, *tensors):
+    "Forward mode needs operations that know their derivative: those of the two loops do."
+    if _has_tangent(*tensors):
+        raise NotImplementedError(f"backend {name!r} has no forward-mode derivatives (torch.func.jvp, "
+                                  f"torch.autograd.forward_ad); backend='loop' and backend='reference' have them")
+
+# %% ../../nbs/book/01_selective_scan.ipynb #29e00443
+def _choose(u, tensors):
+    "What 'auto' means for these inputs."
+    if _has_tangent(u, *tensors): return 'loop'
+    return 'triton' if u.is_cuda and u.dtype != torch.float64 and backend_available('triton') else 'chunked'
+
 # %% ../../nbs/book/01_selective_scan.ipynb #c4a72753
 def backend_available(
     name: str # One of the names in `BACKENDS`
@@ -157,11 +176,12 @@ def selective_scan(
     Argument order and shapes are those of Mamba's `selective_scan_fn`. The state is float32, or float64 if `u` is.
     'reference' runs step by step in float64, 'loop' step by step in the state's dtype, 'chunked' in vectorised chunks
     with its own backward (first derivatives only), 'triton' in GPU kernels. 'auto' takes 'triton' for CUDA tensors
-    where it is available, else 'chunked'. An empty batch or sequence gives an empty `y` and a zero state.
+    where it is available, else 'chunked', and 'loop' in forward mode, which only the loops know. An empty batch or sequence gives an empty `y` and a zero state.
 
     Raises `ValueError` or `TypeError` for arguments that don't fit together, `BackendUnavailable` for a backend
     that this machine lacks."""
     _check(u, delta, A, B, C, D, z, delta_bias)
-    if backend == 'auto':
-        backend = 'triton' if u.is_cuda and u.dtype != torch.float64 and backend_available('triton') else 'chunked'
+    rest = delta, A, B, C, D, z, delta_bias
+    if backend == 'auto': backend = _choose(u, rest)
+    if backend not in ('reference', 'loop'): _refuse_tangents(backend, u, *rest)
     return _resolve(backend)(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
-from .scan import BackendUnavailable, selective_scan
+from .scan import BackendUnavailable, _has_tangent, selective_scan
 from .ssm import _phi, s4d_real
 
 # %% ../../nbs/book/03_ss2d.ipynb #c9069f4c
@@ -114,9 +114,9 @@ def _triton():
         except ImportError: _FOUND.append(None)
     return _FOUND[0]
 
-def _wants_triton(x, backend):
+def _wants_triton(backend, x, *rest):
     if backend != 'auto': return backend == 'triton'
-    return x.is_cuda and x.dtype != torch.float64 and _triton() is not None and _triton().available()
+    return not _has_tangent(x, *rest) and x.is_cuda and x.dtype != torch.float64 and _triton() is not None and _triton().available()
 
 # %% ../../nbs/book/03_ss2d.ipynb #384e3056
 def ss2d_core(
@@ -140,7 +140,8 @@ def ss2d_core(
                          f"{x_proj.shape[0]}")
     if discretization not in ('taylor', 'zoh'):
         raise ValueError(f"discretization {discretization!r} is unknown; use 'taylor' (eq 3) or 'zoh' (eq 2)")
-    if _wants_triton(x, backend) and discretization == 'taylor':
+    tensors = x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
+    if _wants_triton(backend, *tensors) and discretization == 'taylor':
         # the kernels want a rank: one of zeros
         if not dt_weight.shape[-1]: x_proj, dt_weight = F.pad(x_proj, (0, 0, 1, 0)), F.pad(dt_weight, (0, 1))
         if _triton() is None:
