@@ -17,17 +17,14 @@ import triton.language as tl
 from einops import rearrange, reduce
 from torch import Tensor
 from ..model.scan import BackendUnavailable, _check, _refuse_tangents, selective_scan
-
-# %% ../../nbs/book/02_triton_scan.ipynb #2655b874
 if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 3):       # the first with tuples in a kernel
     raise ImportError(f'the kernels need Triton 3.3 or newer, and this is {triton.__version__}: upgrade PyTorch, which '
                       f'brings it')
 
-# %% ../../nbs/book/02_triton_scan.ipynb #5639f465
+# %% ../../nbs/book/02_triton_scan.ipynb #2367cd00
 _LOG2E = tl.constexpr(1.4426950408889634)
 _LN2 = tl.constexpr(0.6931471805599453)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #7e0168ef
 @triton.jit
 def _softplus(v):
     "log(1 + e^v), without overflow, and with all digits where it is small."
@@ -36,7 +33,7 @@ def _softplus(v):
     lost = w == 1.                                     # q is too small to be seen beside 1: log(1 + q) = q
     return tl.maximum(v, 0.) + tl.where(lost, q, tl.log(w) * q / tl.where(lost, 1., w - 1.))
 
-# %% ../../nbs/book/02_triton_scan.ipynb #4ef70577
+# %% ../../nbs/book/02_triton_scan.ipynb #eb8244b2
 _NUMBERS = 'L D N G S per slots share'.split()      # sizes: known when the kernel runs, not when it is compiled
 
 @triton.jit
@@ -49,7 +46,7 @@ def _who(D, G, S, BD: tl.constexpr):
     p = p // blocks
     return (p // S // G).to(tl.int64), p % S, p // S % G, p // S % G * width + c, c < width
 
-# %% ../../nbs/book/02_triton_scan.ipynb #3f2cde5d
+# %% ../../nbs/book/02_triton_scan.ipynb #491302db
 @triton.jit
 def _rows(p, D, left, ok, T: tl.constexpr):
     "The next T rows from pointers `p`, as T blocks; zeros where only `left` < T rows are left."
@@ -58,7 +55,6 @@ def _rows(p, D, left, ok, T: tl.constexpr):
         rows = rows + (tl.load(p + t*D, mask=ok & (t < left), other=0.).to(tl.float32),)
     return rows
 
-# %% ../../nbs/book/02_triton_scan.ipynb #4ed5d6c8
 @triton.jit
 def _tokens(u, delta, bias, D, left, ok, SOFTPLUS: tl.constexpr, T: tl.constexpr):
     "u, Δ and what is written into the state, Δu, of the next T tokens."
@@ -69,7 +65,7 @@ def _tokens(u, delta, bias, D, left, ok, SOFTPLUS: tl.constexpr, T: tl.constexpr
         steps, xs = steps + (step,), xs + (step*us[t],)
     return us, steps, xs
 
-# %% ../../nbs/book/02_triton_scan.ipynb #44b4d825
+# %% ../../nbs/book/02_triton_scan.ipynb #35b6c9f9
 @triton.jit
 def _walk(h, a2, B, C, steps, xs, ys, READ: tl.constexpr, T: tl.constexpr):
     "State `h` through T tokens; with READ also what it adds to each y."
@@ -79,7 +75,7 @@ def _walk(h, a2, B, C, steps, xs, ys, READ: tl.constexpr, T: tl.constexpr):
         out = out + (ys[t] + h*tl.load(C + t).to(tl.float32) if READ else ys[t],)
     return h, out
 
-# %% ../../nbs/book/02_triton_scan.ipynb #1944079c
+# %% ../../nbs/book/02_triton_scan.ipynb #df0470b1
 @triton.jit(do_not_specialize=_NUMBERS)
 def forward_kernel(u, delta, A2, B, C, skip, bias, y, states, total, L, D, N, G, S, per, slots,
                    READ: tl.constexpr, SOFTPLUS: tl.constexpr, T: tl.constexpr, BD: tl.constexpr):
@@ -94,12 +90,13 @@ def forward_kernel(u, delta, A2, B, C, skip, bias, y, states, total, L, D, N, G,
         ys = ()
         for t in tl.static_range(T):
             ys, lapse = ys + (skip_d*us[t],), lapse + steps[t]
-        _states_onward(h_at, hop, A2 + d, B + row, C + row, y + here, steps, xs, ys, L - first, width, D, N, ok, READ, T)
+        _states_onward(h_at, hop, A2 + d, B + row, C + row, y + here, steps, xs, ys, L - first, width, D, N, ok,
+                       READ, T)
         h_at, here, row, first = h_at + hop, here + T*D, row + T, first + T
     if not READ:
         tl.store(total + (b*S + s)*D + d, lapse, mask=ok)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #2a81a963
+# %% ../../nbs/book/02_triton_scan.ipynb #069933b5
 @triton.jit
 def _states_onward(h_at, hop, A2, B, C, y, steps, xs, ys, left, width, D, N, ok, READ: tl.constexpr, T: tl.constexpr):
     "Each state from its slot through T tokens to the next slot; then y."
@@ -112,7 +109,7 @@ def _states_onward(h_at, hop, A2, B, C, y, steps, xs, ys, left, width, D, N, ok,
         for t in tl.static_range(T): tl.store(y + t*D, ys[t], mask=ok & (t < left))
     tl.debug_barrier()                                  # what one lane wrote, another may read
 
-# %% ../../nbs/book/02_triton_scan.ipynb #02827b29
+# %% ../../nbs/book/02_triton_scan.ipynb #71a0e1b1
 @triton.jit(do_not_specialize=_NUMBERS)
 def carry_kernel(states, total, A2, first, D, N, S, REVERSE: tl.constexpr, BD: tl.constexpr):
     p, blocks = tl.program_id(0), tl.cdiv(D, BD)
@@ -125,7 +122,7 @@ def carry_kernel(states, total, A2, first, D, N, S, REVERSE: tl.constexpr, BD: t
         tl.store(states + (s*N + n)*D + d, h, mask=ok)
         h = tl.exp2(a2*tl.load(total + s*D + d, mask=ok, other=0.))*h + end
 
-# %% ../../nbs/book/02_triton_scan.ipynb #9818a732
+# %% ../../nbs/book/02_triton_scan.ipynb #ef742cf2
 STEPS = 8        # tokens between two states in memory
 LANES = 32       # channels of a program; twice as many on the way back
 FILL = 1024      # programs that keep a GPU busy
@@ -138,7 +135,7 @@ def _segments(programs: int, L: int) -> tuple:
     per = triton.cdiv(blocks, wanted if wanted > 2 else 1)
     return triton.cdiv(blocks, per), per
 
-# %% ../../nbs/book/02_triton_scan.ipynb #f542af73
+# %% ../../nbs/book/02_triton_scan.ipynb #caec657a
 def _sizes(u, A, B):
     "The kernels' numbers for `u (B, D, L)`, `A (D, N)`, `B (B, G, N, L)`."
     (b, D, L), N, G = u.shape, A.shape[1], B.shape[1]
@@ -153,7 +150,7 @@ def _ready(u, delta, A, B, C, D, bias, width):
     A2 = rearrange(A.float() * _LOG2E.value, 'd n -> n d').contiguous()
     return _time_first(u), _time_first(delta), A2, rows(B), rows(C), D.float().contiguous(), bias.float().contiguous()
 
-# %% ../../nbs/book/02_triton_scan.ipynb #4820f70f
+# %% ../../nbs/book/02_triton_scan.ipynb #d1d569af
 def _launch(kernel, programs, *tensors, **numbers):
     "Launch one warp a program, on the device of the tensors."
     with torch.cuda.device_of(tensors[0]): kernel[(programs,)](*tensors, **numbers, num_warps=1)
@@ -165,7 +162,7 @@ def _carry(ends, total, A2, first, size, reverse):
     programs = len(ends)*size['N']*triton.cdiv(size['D'], LANES)
     _launch(carry_kernel, programs, ends, total, A2, first, **{k: size[k] for k in 'DNS'}, REVERSE=reverse, BD=LANES)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #ae393ff4
+# %% ../../nbs/book/02_triton_scan.ipynb #efe0450e
 def _forward(u, delta, A, B, C, D, bias, softplus, save, dtype):
     "y `(B, D, L)` in `dtype`, and the states in their slots `(B, S, slots, N, D)`."
     size, b = _sizes(u, A, B), len(u)
@@ -185,7 +182,7 @@ def _forward(u, delta, A, B, C, D, bias, softplus, save, dtype):
     walk(states, total, slots=states.shape[2], READ=True)
     return rearrange(y, 'b l d -> b d l'), states
 
-# %% ../../nbs/book/02_triton_scan.ipynb #3fd9eb3a
+# %% ../../nbs/book/02_triton_scan.ipynb #345404aa
 @triton.jit
 def _there(h, a2, B, steps, xs, T: tl.constexpr):
     "From the state before T tokens: each decay a, and a·h of the state before it."
@@ -197,7 +194,7 @@ def _there(h, a2, B, steps, xs, T: tl.constexpr):
         decays, olds = decays + (a,), olds + (old,)
     return decays, olds
 
-# %% ../../nbs/book/02_triton_scan.ipynb #1824287a
+# %% ../../nbs/book/02_triton_scan.ipynb #6ab77d4c
 @triton.jit
 def _back(passed, a2, B, C, dB, dC, decays, olds, steps, xs, dys, dxs, dsteps, T: tl.constexpr):
     "Backward through T tokens of one state; ∂Δ is still to be multiplied by ln 2, because A2 = A log₂e."
@@ -213,7 +210,7 @@ def _back(passed, a2, B, C, dB, dC, decays, olds, steps, xs, dys, dxs, dsteps, T
         passed = decays[t]*dh
     return passed, dA, dx, dstep
 
-# %% ../../nbs/book/02_triton_scan.ipynb #bab3cc10
+# %% ../../nbs/book/02_triton_scan.ipynb #72d75ef1
 @triton.jit
 def _states_back(h_at, A2, B, C, dB, dC, passed_at, dA_at, steps, xs, dys, width, D, N, ok, T: tl.constexpr):
     "∂(Δu) and ∂Δ of T tokens, summed over the states."
@@ -230,7 +227,7 @@ def _states_back(h_at, A2, B, C, dB, dC, passed_at, dA_at, steps, xs, dys, width
     tl.debug_barrier()
     return dxs, dsteps
 
-# %% ../../nbs/book/02_triton_scan.ipynb #3ca856a2
+# %% ../../nbs/book/02_triton_scan.ipynb #407df0b6
 @triton.jit
 def _tokens_back(u, delta, du, ddelta, bias, skip, dbias, dskip, steps, dys, dxs, dsteps, D, left, ok,
                  SOFTPLUS: tl.constexpr, T: tl.constexpr):
@@ -245,7 +242,7 @@ def _tokens_back(u, delta, du, ddelta, bias, skip, dbias, dskip, steps, dys, dxs
         dbias, dskip = dbias + dstep, dskip + us[t]*dys[t]
     return dbias, dskip
 
-# %% ../../nbs/book/02_triton_scan.ipynb #c3815b2d
+# %% ../../nbs/book/02_triton_scan.ipynb #9c95733e
 @triton.jit(do_not_specialize=_NUMBERS)
 def backward_kernel(u, delta, A2, B, C, skip, bias, dy, states, passed, du, ddelta, dA, dB, dC, dskip, dbias,
                     L, D, N, G, S, per, share, SOFTPLUS: tl.constexpr, T: tl.constexpr, BD: tl.constexpr):
@@ -267,7 +264,7 @@ def backward_kernel(u, delta, A2, B, C, skip, bias, dy, states, passed, du, ddel
     tl.store(dskip + seg*D + d, dskip_d, mask=ok)
     tl.store(dbias + seg*D + d, dbias_d, mask=ok)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #2ac93520
+# %% ../../nbs/book/02_triton_scan.ipynb #86d00f2c
 @triton.jit(do_not_specialize=_NUMBERS)
 def adjoint_kernel(delta, A2, C, bias, dy, passed, total, L, D, N, G, S, per,
                    SOFTPLUS: tl.constexpr, T: tl.constexpr, BD: tl.constexpr):
@@ -289,7 +286,7 @@ def adjoint_kernel(delta, A2, C, bias, dy, passed, total, L, D, N, G, S, per,
         here, row, first = here - T*D, row - T, first - T
     tl.store(total + seg*D + d, lapse, mask=ok)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #a07ab79b
+# %% ../../nbs/book/02_triton_scan.ipynb #75a7e4e9
 def _passed(dlast, ready, dy, size, softplus):
     "What each segment is handed from the right, `(B, S, 1, N, D)`."
     b, S, new = len(dy), size['S'], partial(torch.zeros, dtype=torch.float32, device=dy.device)
@@ -302,7 +299,7 @@ def _passed(dlast, ready, dy, size, softplus):
         _carry(passed, total, A2, last, size, reverse=True)
     return passed
 
-# %% ../../nbs/book/02_triton_scan.ipynb #16cc614c
+# %% ../../nbs/book/02_triton_scan.ipynb #6a0ab1cf
 def _backward(dy, dlast, states, u, delta, A, B, C, D, bias, softplus):
     "Gradients of the seven inputs."
     size, b, BD, dy = _sizes(u, A, B), len(u), 2*LANES, _time_first(dy)
@@ -318,7 +315,7 @@ def _backward(dy, dlast, states, u, delta, A, B, C, D, bias, softplus):
     grads = [rearrange(x, 'b l d -> b d l') for x in (du, ddelta)] + [reduce(dA, 'b s n d -> d n', 'sum'), *rows]
     return grads + [reduce(x, 'b s d -> d', 'sum') for x in (dskip, dbias)]
 
-# %% ../../nbs/book/02_triton_scan.ipynb #62e30070
+# %% ../../nbs/book/02_triton_scan.ipynb #5a6fe4e2
 @torch.library.custom_op('mim_istd::scan', mutates_args=())
 def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
           save: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -326,7 +323,7 @@ def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, 
     last = rearrange(states[:, -1, -1], 'b n d -> b d n').clone(memory_format=torch.contiguous_format)
     return y, last, states if save else states.new_empty(0)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #af3f2db9
+# %% ../../nbs/book/02_triton_scan.ipynb #493d2185
 @_scan.register_fake
 def _(u, delta, A, B, C, D, bias, softplus, save, dtype):
     (b, d, L), N, size = u.shape, A.shape[1], _sizes(u, A, B)
@@ -334,7 +331,7 @@ def _(u, delta, A, B, C, D, bias, softplus, save, dtype):
     states = new(b, size['S'], size['per'] + 1, N, d) if save else new(0)
     return rearrange(new(b, L, d, dtype=dtype), 'b l d -> b d l'), new(b, d, N), states
 
-# %% ../../nbs/book/02_triton_scan.ipynb #5fdc8194
+# %% ../../nbs/book/02_triton_scan.ipynb #94563bfe
 @torch.library.custom_op('mim_istd::scan_backward', mutates_args=())
 def _scan_backward(dy: Tensor, dlast: Tensor, states: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
                    D: Tensor, bias: Tensor, softplus: bool) -> List[Tensor]:
@@ -347,7 +344,7 @@ def _(dy, dlast, states, u, delta, *rest):
     return ([rearrange(x, 'b l d -> b d l') for x in like]
             + [torch.empty_like(x, memory_format=torch.contiguous_format) for x in rest[:5]])
 
-# %% ../../nbs/book/02_triton_scan.ipynb #5a339a59
+# %% ../../nbs/book/02_triton_scan.ipynb #469f55c1
 def _remember(ctx, inputs, output):
     ctx.save_for_backward(output[2], *inputs[:7])
     ctx.softplus = inputs[7]
@@ -358,14 +355,13 @@ def _gradient(ctx, dy, dlast, _):
 
 _scan.register_autograd(_gradient, setup_context=_remember)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #e2c8ce61
+# %% ../../nbs/book/02_triton_scan.ipynb #88571ab0
 INTERPRETED = triton.knobs.runtime.interpret if hasattr(triton, 'knobs') else os.environ.get('TRITON_INTERPRET') == '1'
 
 def available() -> bool: # CUDA, or TRITON_INTERPRET=1 set before Triton was imported
     "Whether the kernels can run in this process."
     return bool(INTERPRETED) or torch.cuda.is_available()
 
-# %% ../../nbs/book/02_triton_scan.ipynb #588f1672
 def _check_triton(u, *rest):
     "What the kernels do not take, on top of what no scan takes."
     _check(u, *rest)
@@ -376,7 +372,7 @@ def _check_triton(u, *rest):
         raise BackendUnavailable("the Triton scan needs CUDA tensors, or TRITON_INTERPRET=1 set before Python starts; "
                                  "backend='chunked' runs everywhere")
 
-# %% ../../nbs/book/02_triton_scan.ipynb #ec68da59
+# %% ../../nbs/book/02_triton_scan.ipynb #48c6db4d
 def selective_scan_triton(
     u: Tensor, # (B, D, L) input
     delta: Tensor, # (B, D, L) step sizes, before bias and softplus
