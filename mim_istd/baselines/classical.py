@@ -16,6 +16,7 @@ from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange
 from fastprogress.fastprogress import progress_bar
 from scipy import linalg, ndimage
 from skimage.feature import structure_tensor, structure_tensor_eigenvalues
@@ -175,6 +176,7 @@ Split = namedtuple('Split', 'background target history')
 Split.__doc__ = ("A decomposition: `background`, `target`, and `history`, a list of (relative residual, relative "
                  "change), one an iteration.")
 
+# %% ../../nbs/workshop/15_classical_peers.ipynb #619ce2d2
 def rpca(
     D, # (m, n) real
     lam=None, # weight of the sparse part; None: 1/√max(m, n)
@@ -210,9 +212,10 @@ def split_ipi(
 ) -> Split: # images (H, W)
     "Infrared patch-image model: background and target image."
     P = to_patches(levels, side, step)
-    B, T, history = rpca(P.reshape(len(P), -1).T, **options)
-    return Split(*(from_patches(a.T.reshape(P.shape), levels.shape, side, step) for a in (B, T)), history)
+    B, T, history = rpca(rearrange(P, 'n p q -> (p q) n'), **options)
+    return Split(*(from_patches(rearrange(a, '(p q) n -> n p q', p=side), levels.shape, side, step) for a in (B, T)), history)
 
+# %% ../../nbs/workshop/15_classical_peers.ipynb #e90dbe28
 def ipi(levels, **options):
     "Response of IPI: the positive part of the target image; see `split_ipi`."
     return np.maximum(split_ipi(levels, **options).target, 0)
@@ -222,6 +225,7 @@ def to_spectrum(X): # (n, p, q) real -> (n//2 + 1, p, q) complex
     "Fourier transform along the tube axis, which stands first."
     return np.fft.rfft(X, axis=0)
 
+# %% ../../nbs/workshop/15_classical_peers.ipynb #3c4061b8
 def from_spectrum(F, n): # (n//2 + 1, p, q) complex -> (n, p, q) real
     "Back from `to_spectrum`."
     return np.fft.irfft(F, n, axis=0)
@@ -383,10 +387,11 @@ def split_mslstipt(
 ) -> Split: # images (H, W)
     "Multiple subspace learning on the patches of one image: background and target image."
     # every patch a lateral slice, its columns along the tubes
-    D = to_patches(levels, side, step).transpose(2, 1, 0) / 255
+    D = rearrange(to_patches(levels, side, step), 'n p q -> q p n') / 255
     B, T, history = subspace_rpca(D, learn_dictionary(D), **options)
-    return Split(*(from_patches(255 * a.transpose(2, 1, 0), levels.shape, side, step) for a in (B, T)), history)
+    return Split(*(from_patches(255 * rearrange(a, 'q p n -> n p q'), levels.shape, side, step) for a in (B, T)), history)
 
+# %% ../../nbs/workshop/15_classical_peers.ipynb #3d6ee60a
 def mslstipt(levels, **options):
     "Response of MSLSTIPT in its single-image form: the positive part of the target image; see `split_mslstipt`."
     return np.maximum(split_mslstipt(levels, **options).target, 0)

@@ -15,6 +15,7 @@ import dataclasses
 from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
 from ..measure.costs import count_operations
@@ -68,6 +69,7 @@ def resize(
 # %% ../../nbs/workshop/16_deep_peers.ipynb #520da193
 BASELINES = {}   # name -> its published configuration
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #dc5bf5db
 def baseline(
     name: str, # What `get_model` will call it
     widths: tuple, # Published channels at each level
@@ -97,6 +99,7 @@ class Norm(nn.BatchNorm2d):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0., self.eps)
         return super().forward(x)
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #651719e6
 def conv(i, o, k=3, stride=1, rate=1, bias=True, act=nn.ReLU):
     "Convolution of side `k` and dilation `rate`, batch norm, activation (None: none)."
     layers = [nn.Conv2d(i, o, k, stride, rate*(k//2), rate, bias=bias), Norm(o)]
@@ -144,10 +147,12 @@ class Residual(nn.Module):
 
     def forward(self, x): return F.relu(self.body(x) + self.skip(x))
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #2c7af718
 def residuals(i, o, n, stride=1, attention=False):
     "A stage of `n` residual blocks; the first one changes width and resolution."
     return nn.Sequential(Residual(i, o, stride, attention), *(Residual(o, o, attention=attention) for _ in range(n-1)))
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #b0d58ddb
 def fcn_head(dim):
     "A 3 × 3 convolution to a quarter of the channels, dropout, and one logit a pixel."
     return nn.Sequential(*conv(dim, max(1, dim//4), bias=False), nn.Dropout(0.1), nn.Conv2d(max(1, dim//4), 1, 1))
@@ -158,6 +163,7 @@ def bottleneck_gate(dim, hidden, pool=False):
     return nn.Sequential(*([nn.AdaptiveAvgPool2d(1)] if pool else []), conv(dim, hidden, 1),
                          conv(hidden, dim, 1, act=None), nn.Sigmoid())
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #dac3d719
 class AsymmetricFusion(nn.Module):
     "A deep map of `deep` channels and a shallow one of `dim`, of one size, to one of `dim`."
     def __init__(self, deep, dim):
@@ -176,6 +182,7 @@ def quarter_stem(in_channels, w):
     return nn.Sequential(Norm(in_channels), conv(in_channels, w, stride=2, bias=False), conv(w, w, bias=False),
                          conv(w, 2*w, bias=False), nn.MaxPool2d(3, 2, 1))
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #a9aa7ce6
 class Pyramid(nn.Module):
     "A stem and stages of `n` residual blocks, each after the first at half the resolution; gives the map after each stage."
     def __init__(self, stem, widths, n):
@@ -243,6 +250,7 @@ def contrast_pairs(
         return F.pad(x, [distance]*4)[..., top:top+x.shape[2], left:left+x.shape[3]]
     return torch.stack([(at(dy, dx) - x)*(at(-dy, -dx) - x) for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))])
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #d35dfe67
 def patch_contrast(x, distances=(13, 17)):
     "Multi-scale patch contrast: least pair of directions, greatest of distances."
     return torch.stack([contrast_pairs(x, s).amin(0) for s in distances]).amax(0)
@@ -451,10 +459,12 @@ class VMambaUNet(Baseline):
         self.decoder, self.head = nn.ModuleList(DecoderStage(d) for d in w[:0:-1]), fcn_head(w[0])
 
     def outputs(self, x):
-        x, maps = self.norm(self.embed(x).permute(0, 2, 3, 1)), []   # (B, H, W, D)
+        x, maps = self.norm(rearrange(self.embed(x), 'b d h w -> b h w d')), []
         for k, stage in enumerate(self.stages):
-            if k: x = self.merges[k-1](x.flatten(1, 2), x.shape[1:3]).unflatten(1, (x.shape[1]//2, x.shape[2]//2))
-            maps.append((x := stage(x)).permute(0, 3, 1, 2))
+            if k:
+                x, hw = rearrange(x, 'b h w d -> b (h w) d'), x.shape[1:3]
+                x = rearrange(self.merges[k-1](x, hw), 'b (h w) d -> b h w d', h=hw[0]//2)
+            maps.append(rearrange(x := stage(x), 'b h w d -> b d h w'))
         y = maps.pop()
         for stage in self.decoder: y = stage(y, maps.pop())
         return [self.head(y)]
@@ -502,11 +512,12 @@ class DeformableLine(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)
         row, column, along = (torch.arange(n, device=x.device, dtype=dtype) for n in (H, W, 3))
         along = (along - 1).view(1, 3, 1, 1)
-        dy, dx = self.offset(x).to(dtype).unflatten(1, (2, 3)).unbind(1)                 # (B, 3, H, W) each
+        dy, dx = rearrange(self.offset(x).to(dtype), 'b (yx k) h w -> yx b k h w', yx=2)
         ys, xs = row[:, None] + dy + along*self.vertical, column + dx + along*(not self.vertical)
         grid = torch.stack([(2*xs + 1)/W - 1, (2*ys + 1)/H - 1], -1)                     # (B, 3, H, W, 2)
-        points = F.grid_sample(x.to(dtype), grid.flatten(1, 2), align_corners=False)     # (B, C, 3H, W), zeros outside
-        return self.mix(points.to(x.dtype).unflatten(2, (3, H)).transpose(1, 2).flatten(1, 2))
+        points = F.grid_sample(x.to(dtype), rearrange(grid, 'b k h w xy -> b (k h) w xy'),
+                               align_corners=False)     # (B, C, 3H, W), zeros outside
+        return self.mix(rearrange(points.to(x.dtype), 'b c (k h) w -> b (k c) h w', k=3))
 
 # %% ../../nbs/workshop/16_deep_peers.ipynb #de374020
 class TwoOrientation(nn.Module):
@@ -520,6 +531,7 @@ class TwoOrientation(nn.Module):
         deep, shallow = self.enter(deep), self.enter(shallow)
         return 2*deep + (self.row(deep).sigmoid() + self.column(deep).sigmoid())*shallow
 
+# %% ../../nbs/workshop/16_deep_peers.ipynb #4069deff
 def gradient_magnitude(x):
     "(B, 1, H, W): length of the central-difference gradient of the first channel; zeros lie around it."
     p = F.pad(x[:, :1], [1]*4)

@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -43,6 +44,7 @@ def new_figure(
     FigureCanvasAgg(fig)
     return fig
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #4959e8c9
 def small_png(
     fig, # matplotlib figure
     colours=128, # at most
@@ -57,6 +59,7 @@ def small_png(
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #0b437979
 _WITHOUT_DATE = {'png': {'Software': None}, 'svg': {'Date': None, 'Creator': None}}
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #36246c46
 def save_figure(
     fig, # matplotlib figure
     name, # of the files: letters, digits, - and _; the endings are added
@@ -91,6 +94,7 @@ def judge(
     return dict(found=truth.centroids[pairs[:, 0]], missed=np.delete(truth.centroids, pairs[:, 0], 0),
                 false=np.delete(seen.centroids, pairs[:, 1], 0))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #fe987afe
 def mark_targets(
     ax, # matplotlib axes that show an image
     verdict, # from `judge`
@@ -118,6 +122,7 @@ def _free_corner(points, centre, shape):
     def far(left, bottom): return int((left > 0) == (x < W/2)) + int((bottom > 0) == (y > H/2))
     return min(((l, b) for l in (0, .52) for b in (0, .52)), key=lambda c: (hides(*c), -far(*c)))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #567f77bb
 def _close_up(ax, picture, truth, centre, half, corner, **kwargs):
     "The surroundings of a target, enlarged."
     y, x = np.round(centre).astype(int)
@@ -131,6 +136,44 @@ def _close_up(ax, picture, truth, centre, half, corner, **kwargs):
     for s in inset.spines.values(): s.set(visible=True, color='w', lw=1.5)
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #fcc391e0
+def _check_maps(images, masks, scores):
+    if not len(images) == len(masks) > 0:
+        raise ValueError(f'{len(images)} images and {len(masks)} masks; give one mask for each of at least one image')
+    for label, maps in scores.items():
+        if [s.shape for s in maps] != [m.shape for m in masks]:
+            raise ValueError(f'the scores of {label!r} have shapes {[s.shape for s in maps]}; the masks have '
+                             f'{[m.shape for m in masks]}')
+
+def _panel_axes(images, columns):
+    "A figure, and its axes: a row for each image, as high as it needs"
+    heights = [i.shape[0]/i.shape[1] for i in images]
+    fig = new_figure(1.45*columns, 1.45*sum(heights) + .1*len(images) + .6)
+    return fig, fig.subplots(len(images), columns, squeeze=False, height_ratios=heights)
+
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #c3f98fc0
+def _panel_row(row, image, mask, scores, threshold, protocol, half):
+    "One image, its truth and each mask; a close-up of a missed target, or of the first"
+    truth, places = ground_truth(mask, protocol), components(ground_truth(mask, protocol)).centroids
+    verdicts = [judge(s, mask, threshold, protocol) for s in scores]
+    interesting = [c for v in verdicts for c in v['missed']] or list(places)
+    if interesting:
+        corner = _free_corner([places, *(c for v in verdicts for c in v.values())], interesting[0], truth.shape)
+    pictures = [to_display(image), truth, *(s > threshold for s in scores)]
+    for ax, picture, verdict in zip(row, pictures, [None, None, *verdicts]):
+        kwargs = dict(cmap='gray', vmin=0, vmax=255 if picture is pictures[0] else 1)
+        ax.imshow(picture, **kwargs)
+        ax.set(xticks=[], yticks=[])
+        if verdict: mark_targets(ax, verdict, 8, 'w')
+        if interesting: _close_up(ax, picture, truth, interesting[0], half, corner, **kwargs)
+
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #b2f4d7cb
+def _panel_legend(fig):
+    keys = [Line2D([], [], ls='', marker=m, mfc='none', mec=c, mew=1.5, ms=8, label=name)
+            for m, c, name in MARKS.values()]
+    outline = Line2D([], [], ls='--', lw=1, color='#c1440e', label='true outline, in the close-up')
+    fig.legend(handles=[*keys, outline], loc='outside lower center', ncols=4, fontsize=8)
+
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #c275cc03
 def mask_panel(
     images, # list of (H, W), as the protocol has them
     masks, # list of (H, W) ground truth
@@ -139,37 +182,15 @@ def mask_panel(
     threshold=.5, # strictly above is target
     protocol='basicirstd', # name or `Protocol`
     half=11, # of a close-up's side, px
-) -> Figure: # a row an image: the image, the truth, everybody's mask
-    "Fig 5: image, truth and everybody's mask, with close-ups; found, missed and false targets are marked."
-    if not len(images) == len(masks) > 0:
-        raise ValueError(f'{len(images)} images and {len(masks)} masks; give one mask for each of at least one image')
-    for label, maps in scores.items():
-        if [s.shape for s in maps] != [m.shape for m in masks]:
-            raise ValueError(f'the scores of {label!r} have shapes {[s.shape for s in maps]}; the masks have '
-                             f'{[m.shape for m in masks]}')
-    fig = new_figure(1.45*(2 + len(scores)), 1.45*sum(i.shape[0]/i.shape[1] for i in images) + .1*len(images) + .6)
-    axs = fig.subplots(len(images), 2 + len(scores), squeeze=False,
-                       height_ratios=[i.shape[0]/i.shape[1] for i in images])
+) -> Figure: # a row an image: the image, the truth, each mask
+    "Fig 5: image, truth and all masks, with close-ups; found, missed and false targets are marked."
+    _check_maps(images, masks, scores)
+    fig, axs = _panel_axes(images, 2 + len(scores))
     for i, (row, image, mask) in enumerate(zip(axs, images, masks)):
-        truth, verdicts = ground_truth(mask, protocol), [judge(maps[i], mask, threshold, protocol)
-                                                         for maps in scores.values()]
-        interesting = [c for v in verdicts for c in v['missed']] or list(components(truth).centroids)
-        if interesting:
-            corner = _free_corner([components(truth).centroids, *(c for v in verdicts for c in v.values())],
-                                  interesting[0], truth.shape)
-        pictures = [to_display(image), truth, *(maps[i] > threshold for maps in scores.values())]
-        for ax, picture, verdict in zip(row, pictures, [None, None, *verdicts]):
-            kwargs = dict(cmap='gray', vmin=0, vmax=255 if picture is pictures[0] else 1)
-            ax.imshow(picture, **kwargs)
-            ax.set(xticks=[], yticks=[])
-            if verdict: mark_targets(ax, verdict, 8, 'w')
-            if interesting: _close_up(ax, picture, truth, interesting[0], half, corner, **kwargs)
+        _panel_row(row, image, mask, [maps[i] for maps in scores.values()], threshold, protocol, half)
         if names: row[0].set_ylabel(names[i], fontsize=7)
     for ax, label in zip(axs[0], ('image', 'truth', *scores)): ax.set_title(label)
-    keys = [Line2D([], [], ls='', marker=m, mfc='none', mec=c, mew=1.5, ms=8, label=name)
-            for m, c, name in MARKS.values()]
-    fig.legend(handles=[*keys, Line2D([], [], ls='--', lw=1, color='#c1440e', label='true outline, in the close-up')],
-               loc='outside lower center', ncols=4, fontsize=8)
+    _panel_legend(fig)
     return fig
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #9f1d013c
@@ -223,6 +244,7 @@ def feature_parts(
     parts |= {f'stage {i}': m for i, m in enumerate(model.ups, 1)}
     return parts | {f'decoder {len(model.ups) - i}': m for i, m in enumerate(model.decoder, 1)}
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #9386bf93
 def stage_maps(
     model, # network
     image, # (H, W) grey, at least 16 × 16
@@ -235,6 +257,7 @@ def stage_maps(
                          f'{", ".join(feature_parts(model)) or "none"}')
     return maps
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #6f476faa
 def sentence_maps(
     model, # a `MiM`
     image, # (H, W) grey, at least 16 × 16
@@ -242,8 +265,9 @@ def sentence_maps(
     "The sentence embeddings that each stage leaves, on their grid."
     _want_mim(model)
     stages = {f'stage {i}': s[-1] for i, s in enumerate(model.stages, 1)}
-    return capture(model, image, stages, lambda m, x, y: y[1][0].T.unflatten(1, x[2]).float().cpu().numpy())
+    return capture(model, image, stages, lambda m, x, y: rearrange(y[1][0], '(h w) d -> d h w', h=x[2][0]).float().cpu().numpy())
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #d6605c9e
 def _want_mim(model):
     if not isinstance(model, MiM): raise TypeError(f'a {type(model).__name__} has no sentences and words; give a MiM')
 
@@ -261,6 +285,7 @@ def mosaic(
     shown = np.pad(shown, ((0, 0), (0, gap), (0, gap)), constant_values=np.nan)
     return np.block([[shown[side*r + c] for c in range(side)] for r in range(side)])[:-gap or None, :-gap or None]
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #5c16e144
 def draw_channels(
     networks, # dict: label -> dict: stage -> (C, h, w), from `sentence_maps` or `stage_maps`
     each=9, # channels of a stage
@@ -292,6 +317,7 @@ def _unit(maps):
     varies = norm > 1e-6*np.linalg.norm(flat, axis=1, keepdims=True)      # what is below is rounding
     return np.where(varies, centred/np.where(varies, norm, 1), 0), varies[:, 0]
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #848fb284
 def channel_consistency(
     maps, # (C, h, w)
 ) -> float: # 0 to 1; NaN if fewer than two channels vary
@@ -318,6 +344,7 @@ def embed_channels(
     placed = TSNE(init='pca', perplexity=perplexity, random_state=seed).fit_transform(points)
     return dict(zip(networks, np.split(placed, np.cumsum([len(m) for m in networks.values()])[:-1])))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #86726540
 def draw_embedding(
     placed, # from `embed_channels`
 ) -> Figure:
@@ -350,6 +377,7 @@ def receptive_field(
         field = field + gradient[0, 0].abs()
     return (field/len(images)).cpu().numpy()
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #3ea171c5
 def _distance(field, at):
     (y, x), (H, W) = at or (s//2 for s in field.shape), field.shape
     return np.hypot(*np.ogrid[-y:H - y, -x:W - x])
@@ -365,6 +393,7 @@ def field_radius(
     held = np.cumsum(field.ravel()[order], dtype=np.float64)
     return float(distance[order][np.searchsorted(held, share*held[-1]*(1 - 1e-12))])
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #deca0b26
 def share_beyond(
     field, # (H, W) from `receptive_field`
     radius, # pixels
@@ -404,7 +433,7 @@ def scan_steps(
     "The step Δ of every token, direction and channel, where the token lies."
     if not layer.scan: raise ValueError('this SS2D has scan=False, so there are no steps')
     u = layer.in_proj(x).chunk(2, -1)[0]
-    u = F.silu(layer.conv(u.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+    u = rearrange(F.silu(layer.conv(rearrange(u, 'b h w d -> b d h w'))), 'b d h w -> b h w d')
     low = torch.einsum('bhwd,krd->bhwkr', u, layer.x_proj[:, :layer.dt_rank])
     return F.softplus(torch.einsum('bhwkr,kdr->bkdhw', low, layer.dt_weight) + layer.dt_bias[..., None, None])
 
@@ -420,9 +449,9 @@ def _layer_names(model, kind):
 
 def _side_by_side(x, hw):
     "(n, …, p, p), one for each sentence -> (…, H·p, W·p)"
-    x = x.unflatten(0, hw).movedim((0, 1), (-4, -2))                     # (…, H, p, W, p) after the two moves
-    return x.flatten(-4, -3).flatten(-2, -1)
+    return rearrange(x, '(h w) ... p q -> ... (h p) (w q)', h=hw[0])
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #3569d818
 def delta_maps(
     model, # network with SS2D layers
     image, # (H, W) grey, at least 16 × 16
@@ -448,6 +477,7 @@ def relative_steps(
 
 _PATHS = ('rows', 'columns', 'rows, backwards', 'columns, backwards')
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #ff75a0ac
 def _paths_figure(image, maps, directions, corner, title, label, **kwargs):
     "The image, then a map of the grid for each direction; `corner` is (H, W) of what the maps cover."
     (H, W), K = image.shape, len(maps)
@@ -471,6 +501,7 @@ def padded_sides(
     m = getattr(model, 'multiple', 1)
     return tuple(s + -s % m for s in shape)
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #947b2dc3
 def draw_steps(
     image, # (H, W)
     delta, # (K, D, h, w), from `delta_maps`
@@ -547,6 +578,7 @@ def sentence_words(
     return capture(model, image, blocks, lambda m, x, y: tuple(t.unflatten(0, x[2]).float().cpu().numpy()
                                                                for t in (x[0], y[0])))
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #77cce487
 def word_spread(
     words, # (…, m, c)
 ) -> np.ndarray: # (…)

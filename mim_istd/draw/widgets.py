@@ -8,13 +8,14 @@ __all__ = ['WIDGET', 'DIRECTIONS', 'figure_png', 'is_live', 'Explorer', 'telling
            'read_upload', 'draw_detections', 'download_link', 'DetectorPanel', 'detector_panel']
 
 # %% ../../nbs/workshop/18_widgets.ipynb #08342727
-import base64, dataclasses, html, os, sys, tempfile
+import base64, dataclasses, functools, html, os, sys, tempfile
 from pathlib import Path
 
 import ipywidgets as w
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from ..data.sets import SUFFIXES, IRSTDataset, standardize
@@ -45,6 +46,7 @@ def is_live() -> bool:
 # %% ../../nbs/workshop/18_widgets.ipynb #6521f9e8
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 
+# %% ../../nbs/workshop/18_widgets.ipynb #fdf355d5
 class Explorer:
     "A picture that is drawn again whenever one of its controls changes."
     def __init__(self,
@@ -63,18 +65,22 @@ class Explorer:
         "What the controls say now."
         return {name: c.value for name, c in self.controls.items()}
 
-    def refresh(self):
-        "Draw the picture."
-        self.picture.value = figure_png(self.draw, **self.values())
+# %% ../../nbs/workshop/18_widgets.ipynb #ea3e301f
+@patch
+def refresh(self: Explorer):
+    "Draw the picture."
+    self.picture.value = figure_png(self.draw, **self.values())
 
-    def _changed(self, change=None):
-        with telling(self.message): self.refresh()
+@patch
+def _changed(self: Explorer, change=None):
+    with telling(self.message): self.refresh()
 
-    def _repr_mimebundle_(self, **kwargs):
-        bundle = {'text/plain': f'{self.draw.__name__}: {self.values()}',
-                  'image/png': base64.b64encode(self.picture.value).decode()}
-        return bundle | ({WIDGET: dict(version_major=2, version_minor=0, model_id=self.box.model_id)} if is_live()
-                         else {})
+@patch
+def _repr_mimebundle_(self: Explorer, **kwargs):
+    bundle = {'text/plain': f'{self.draw.__name__}: {self.values()}',
+              'image/png': base64.b64encode(self.picture.value).decode()}
+    if is_live(): bundle[WIDGET] = dict(version_major=2, version_minor=0, model_id=self.box.model_id)
+    return bundle
 
 # %% ../../nbs/workshop/18_widgets.ipynb #326d2c06
 class telling:
@@ -275,6 +281,16 @@ def threshold_explorer(
         protocol=w.Dropdown(options=_like_score(data), description='protocol')))
 
 # %% ../../nbs/workshop/18_widgets.ipynb #c6732072
+def _show_channel(fig, left, middle, image, mask, one, covered):
+    "The image, and a channel that covers `covered` pixels, with circles at the targets"
+    (H, W), (h, v) = image.shape, covered
+    left.imshow(to_display(image), cmap='gray')
+    fig.colorbar(middle.imshow(one, cmap='gray', extent=(-.5, v - .5, h - .5, -.5)), ax=middle, shrink=.8)
+    for ax in (left, middle):
+        for y, x in components(mask).centroids: ax.plot(x, y, 'o', mfc='none', mec='#d9a441', ms=12)
+        ax.set(xticks=[], yticks=[], xlim=(-.5, W - .5), ylim=(H - .5, -.5))
+
+# %% ../../nbs/workshop/18_widgets.ipynb #b2b3cbb1
 def draw_channel(
     image, # (H, W)
     mask, # (H, W) 0 or 1
@@ -289,12 +305,7 @@ def draw_channel(
     contrast = channel_contrast(maps, np.pad(mask, ((0, h - H), (0, v - W))))
     fig = new_figure(8.4, 3)
     left, middle, right = fig.subplots(1, 3, width_ratios=(1, 1.2, 1))
-    left.imshow(to_display(image), cmap='gray')
-    shown = middle.imshow(maps[channel], cmap='gray', extent=(-.5, v - .5, h - .5, -.5))
-    fig.colorbar(shown, ax=middle, shrink=.8)
-    for ax in (left, middle):
-        for y, x in components(mask).centroids: ax.plot(x, y, 'o', mfc='none', mec='#d9a441', ms=12)
-        ax.set(xticks=[], yticks=[], xlim=(-.5, W - .5), ylim=(H - .5, -.5))
+    _show_channel(fig, left, middle, image, mask, maps[channel], (h, v))
     left.set_title(name)
     middle.set_title(f'{part}, channel {channel}: {maps.shape[1]} × {maps.shape[2]} cells', fontsize=8)
     right.bar(np.arange(len(maps)), contrast, color=['#c1440e' if c == channel else '.5' for c in range(len(maps))],
@@ -304,6 +315,23 @@ def draw_channel(
     return fig
 
 # %% ../../nbs/workshop/18_widgets.ipynb #2282a7ef
+def _looked_at(model, data, name):
+    "Image, mask and maps of one image"
+    image, mask = data.read(data.names.index(name))
+    return image, mask, stage_maps(model, image)
+
+def _channel_controls(images, parts):
+    return dict(image=w.Dropdown(options=images, description='image'),
+                part=w.Dropdown(options=parts, value=parts[min(1, len(parts) - 1)], description='part'),
+                channel=w.IntSlider(0, 0, 0, description='channel'))
+
+def _telling_channel(model, image, mask, maps, part):
+    "The channel that stands out most at the targets, where there is something to see"
+    (H, W), (h, v) = image.shape, padded_sides(model, image.shape)
+    contrast = channel_contrast(maps[part], np.pad(mask, ((0, h - H), (0, v - W))))
+    return int(np.abs(np.nan_to_num(contrast)).argmax())
+
+# %% ../../nbs/workshop/18_widgets.ipynb #9751dc4e
 def model_explorer(
     data='sample', # `IRSTDataset`, or the name or folder of a set
     detector=None, # `Detector` with a network; None: the default one
@@ -311,30 +339,19 @@ def model_explorer(
     most=24, # images to choose from, if `data` is a name or a folder; None: all
 ) -> Explorer:
     "Pick an image, a part of the network and a channel."
-    data, model, maps = _dataset(data, split, most), (detector or Detector()).model, {}
+    data, model = _dataset(data, split, most), (detector or Detector()).model
     if model is None: raise ValueError('this detector has no network to look into; give one with weights')
-    def look(name):
-        if name not in maps:
-            maps.clear()   # one image at a time: maps of large images are large
-            image, mask = data.read(data.names.index(name))
-            maps[name] = image, mask, stage_maps(model, image)
-        return maps[name]
+    look = functools.lru_cache(1)(lambda name: _looked_at(model, data, name))   # maps of large images are large
     def draw(image, part, channel):
         pixels, mask, parts = look(image)
         return draw_channel(pixels, mask, parts[part], min(channel, len(parts[part]) - 1),
                             padded_sides(model, pixels.shape), part, image)
     draw.__name__ = 'draw_channel'
-    parts = list(look(data.names[0])[2])
-    c = dict(image=w.Dropdown(options=data.names, description='image'),
-             part=w.Dropdown(options=parts, value=parts[min(1, len(parts) - 1)], description='part'),
-             channel=w.IntSlider(0, 0, 0, description='channel'))
+    c = _channel_controls(data.names, list(look(data.names[0])[2]))
     def fit(change=None): c['channel'].max = len(look(c['image'].value)[2][c['part'].value]) - 1
     for name in ('image', 'part'): c[name].observe(fit, 'value')
     fit()
-    pixels, mask, first = look(data.names[0])
-    (H, W), (h, v) = pixels.shape, padded_sides(model, pixels.shape)
-    contrast = np.abs(np.nan_to_num(channel_contrast(first[c['part'].value], np.pad(mask, ((0, h - H), (0, v - W))))))
-    c['channel'].value = int(contrast.argmax())   # begin where there is something to see
+    c['channel'].value = _telling_channel(model, *look(data.names[0]), c['part'].value)
     return Explorer(draw, c)
 
 # %% ../../nbs/workshop/18_widgets.ipynb #a0f60a10
@@ -417,30 +434,36 @@ class DetectorPanel(Explorer):
         self.upload.observe(self._uploaded, 'value')
         self.path.observe(self._named, 'value')
 
-    def _draw(self, threshold, min_area):
-        # the scores are there already
-        targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area)
-        self.found = dataclasses.replace(self.found, targets=targets, mask=mask, threshold=threshold, min_area=min_area)
-        self.result.value = _rows_html(self.found) + download_link(self.found)
-        return draw_detections(self.found, 0 if is_live() else 10)   # a page has the table below
+# %% ../../nbs/workshop/18_widgets.ipynb #b6b7e4ed
+@patch
+def _draw(self: DetectorPanel, threshold, min_area):
+    # the scores are there already
+    targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area)
+    self.found = dataclasses.replace(self.found, targets=targets, mask=mask, threshold=threshold, min_area=min_area)
+    self.result.value = _rows_html(self.found) + download_link(self.found)
+    return draw_detections(self.found, 0 if is_live() else 10)   # a page has the table below
 
-    def _take(self, find):
-        self.message.value = 'looking …'
-        with telling(self.message):
-            self.found = find()
-            self.refresh()
+@patch
+def _take(self: DetectorPanel, find):
+    self.message.value = 'looking …'
+    with telling(self.message):
+        self.found = find()
+        self.refresh()
 
-    def _uploaded(self, change):
-        if not self.upload.value: return
-        file = self.upload.value[-1]
-        self._take(lambda: read_upload(bytes(file['content']), file['name'], self.detector, **self.values()))
-        self.upload.value = ()   # so that the same file can be chosen again
+# %% ../../nbs/workshop/18_widgets.ipynb #a832dcd6
+@patch
+def _uploaded(self: DetectorPanel, change):
+    if not self.upload.value: return
+    file = self.upload.value[-1]
+    self._take(lambda: read_upload(bytes(file['content']), file['name'], self.detector, **self.values()))
+    self.upload.value = ()   # so that the same file can be chosen again
 
-    def _named(self, change):
-        path = self.path.value.strip().strip('"')
-        if path:
-            self._take(lambda: dataclasses.replace(self.detector(Path(path).expanduser(), **self.values()),
-                                                   name=Path(path).name))
+@patch
+def _named(self: DetectorPanel, change):
+    path = self.path.value.strip().strip('"')
+    if path:
+        self._take(lambda: dataclasses.replace(self.detector(Path(path).expanduser(), **self.values()),
+                                               name=Path(path).name))
 
 # %% ../../nbs/workshop/18_widgets.ipynb #b17a45d6
 def detector_panel(

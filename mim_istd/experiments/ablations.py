@@ -115,14 +115,25 @@ def _targets_of(name, image, predicted, truth, protocol):
     pairs = dict(match_targets(truth.centroids, found.centroids, protocol.radius, protocol.matching).tolist())
     rows = []
     for k, area in enumerate(truth.areas.tolist()):
-        own, hit = truth.labels == k + 1, found.labels == pairs.get(k,
-                                                                    -1) + 1 if k in pairs else np.zeros_like(predicted)
+        own = truth.labels == k + 1
+        hit = found.labels == pairs[k] + 1 if k in pairs else np.zeros_like(predicted)
         rows.append({'image': name, 'area': area,
                      'scr': target_scr(image, truth.labels > 0, truth.labels, k + 1, boxes[k]),
                      'found': int(k in pairs), 'IoU': float((own & hit).sum() / (own | hit).sum())})
     return rows
 
 # %% ../../nbs/experiments/03_ablations.ipynb #645b05b8
+def _predicted(model, x, size, threshold):
+    "(H, W) bool: the mask of one image, at the size of its truth"
+    p = predict(model, x[None]).float().cpu()
+    if p.shape[-2:] != size: p = resize_logits(p, size)
+    return (p[0, 0] > threshold).numpy()
+
+def _image_line(name, counts, shape):
+    return {'image': name, 'height': shape[0], 'width': shape[1], 'IoU': counts.sum_iou, 'targets': counts.targets,
+            'found': counts.found, 'false': counts.false_components, 'false_area': counts.false_area}
+
+# %% ../../nbs/experiments/03_ablations.ipynb #047fdf03
 @torch.no_grad()
 def evaluate_targets(
     model, # network
@@ -139,15 +150,11 @@ def evaluate_targets(
     model.eval()
     for i, name in enumerate(dataset.names):
         x, y = dataset[i]
-        p = predict(model, x[None]).float().cpu()
-        if p.shape[-2:] != y.shape[-2:]: p = resize_logits(p, y.shape[-2:])
-        predicted, mask = (p[0, 0] > threshold).numpy(), y[0].numpy() > 0.5
+        predicted, mask = _predicted(model, x, y.shape[-2:], threshold), y[0].numpy() > 0.5
         truth = components(mask)
         counts = count_image(predicted, mask, protocol, truth=truth)
         total = total + counts
-        images.append({'image': name, 'height': mask.shape[0], 'width': mask.shape[1], 'IoU': counts.sum_iou,
-                       'targets': counts.targets,
-                       'found': counts.found, 'false': counts.false_components, 'false_area': counts.false_area})
+        images.append(_image_line(name, counts, mask.shape))
         targets += _targets_of(name, dataset.read(i)[0], predicted, truth, protocol)
     model.train(was_training)
     return {'summary': summarize(total, protocol), 'images': images, 'targets': targets}
@@ -155,6 +162,7 @@ def evaluate_targets(
 # %% ../../nbs/experiments/03_ablations.ipynb #23e84d52
 BINS = {'area': (0, 10, 25, 50, math.inf), 'scr': (0, 3, 6, 12, math.inf)}
 
+# %% ../../nbs/experiments/03_ablations.ipynb #6faafd10
 def breakdown(
     targets, # list of dicts, from `evaluate_targets`
     by='area', # 'area' (pixels), 'scr', or another number in the dicts
@@ -508,6 +516,7 @@ _EXAMPLES = """examples:
 Each run is a folder below OUT. The same command again goes on where the last one ended, and runs only what is missing.
 DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA."""
 
+# %% ../../nbs/experiments/03_ablations.ipynb #2d5f695a
 def add_arguments(p):
     "The options of the command."
     p.add_argument('data', metavar='DATA', help='folder or name of the data set')

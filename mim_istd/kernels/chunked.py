@@ -79,10 +79,11 @@ _LOG2E = 1.4426950408889634
 
 def _zeros(like, shape, batch_inside):
     "Tiles `(..., B, K, G, N, P)` of zeros, with the batch innermost in memory if `batch_inside`."
-    return like.new_zeros(*shape[:-5], *shape[-4:], shape[-5]).movedim(-1, -5) if batch_inside else like.new_zeros(shape)
+    if not batch_inside: return like.new_zeros(shape)
+    return like.new_zeros(*shape[:-5], *shape[-4:], shape[-5]).movedim(-1, -5)
 
 def _walk(h, q, y=None, saved=None):
-    "Advance the states `h (B, K, G, N, P)` in place through all steps; write `y` and every `_EVERY`-th state if asked."
+    "Advance the states `h (B, K, G, N, P)` in place through all steps; write `y` and the states kept, if asked."
     decay, outputs = torch.empty_like(h), y.unbind(0) if y is not None else None
     for t, (step, x, B, C) in enumerate(zip(q.step.unbind(0), q.x.unbind(0), q.B.unbind(0), q.C.unbind(0))):
         if saved is not None and t % _EVERY == 0: saved[t // _EVERY].copy_(h)
@@ -102,7 +103,7 @@ def _carry(ends, total, A2, first=None, reverse=False):
 
 # %% ../../nbs/workshop/01_scan_in_chunks.ipynb #a55eeecc
 class _Packed:
-    "Inputs of one batch part: `u, step (B, G, P, L)`, `A (G, N, P)`, `B, C (B, G, N, L)`, time first and cut into chunks."
+    "Inputs of one batch part, cut into chunks: `u, step (B, G, P, L)`, `A (G, N, P)`, `B, C (B, G, N, L)`."
     def __init__(self, u, step, A, B, C, chunks, steps):
         (b, g, p, L), n = u.shape, A.shape[1]
         self.shape, self.batch_inside = (b, chunks, g, n, p), p < 32 and b > p          # the longer axis goes inside

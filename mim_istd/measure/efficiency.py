@@ -192,6 +192,16 @@ def _throughput(net, side, cell, device, budget, limit, precision):
     return dict(images_per_s=1e3/cell['ms'], throughput_batch=1)
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #89cbdfdf
+def _row(net, name, side, last, device, budget, limit, precision):
+    "One size of one network; `last` is the largest size measured before"
+    kind, block, _ = name.partition(' block')
+    row = dict(model=name, side=side, batch=1, training=False, **count_costs(net, side))
+    growth = last and (side/last['side'])**(4 if kind == 'transformer' else 2)
+    if why := last and _too_much(last, growth, device, limit): return row | dict(error=why)
+    row |= measure_cell(net, side, 1, device, budget, precision)
+    return row | (_throughput(net, side, row, device, budget, limit, precision) if 'ms' in row and not block else {})
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #a96b4f92
 def measure_model(
     name, # of `list_models`, or 'mim block' or 'transformer block'
     sizes, # sides of square images, px, increasing
@@ -205,19 +215,15 @@ def measure_model(
     kind, block, _ = name.partition(' block')
     torch.manual_seed(0)
     net = (OnTokens(kind) if block else get_model(name)).to(device)
-    rows, last = [], None
+    rows = []
     for side in sizes:
-        row = dict(model=name, side=side, batch=1, training=False, **count_costs(net, side))
-        why = last and _too_much(last, (side/last['side'])**(4 if kind == 'transformer' else 2), device, limit)
-        if rows and rows[-1].get('error') == 'out of memory': why = 'out of memory'
-        row |= dict(error=why) if why else measure_cell(net, side, 1, device, budget, precision)
-        if 'ms' in row and not block: row |= _throughput(net, side, row, device, budget, limit, precision)
-        rows.append(row)
-        if 'ms' in row: last = row
+        last = next((r for r in reversed(rows) if 'ms' in r), None)
+        if rows and rows[-1].get('error') == 'out of memory':
+            rows.append(dict(rows[-1], side=side, **count_costs(net, side)))
+        else: rows.append(_row(net, name, side, last, device, budget, limit, precision))
     if training and not block:
-        side = 512 if device == 'cuda' else min(sizes)
-        rows.append(dict(model=name, side=side, batch=4, training=True)
-                    | measure_cell(net, side, 4, device, budget, precision, training=True))
+        step = dict(model=name, side=512 if device == 'cuda' else min(sizes), batch=4, training=True)
+        rows.append(step | measure_cell(net, step['side'], 4, device, budget, precision, training=True))
     return rows
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #2a7267bc

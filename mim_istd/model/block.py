@@ -126,7 +126,7 @@ def mix_words(self: MiMBlock, words): # (B·n, m, c)
 def fold_words(self: MiMBlock, words, sentences):
     "Eq 8: (B·n, m, c) and (B, n, D) to (B, n, D)."
     folded = self.fold(rearrange(words, 'n m c -> n (m c)'))
-    return sentences + rearrange(folded, '(b n) d -> b n d', b=len(sentences))
+    return sentences + rearrange(folded, '(b n) d -> b n d', b=sentences.shape[0])
 
 # %% ../../nbs/book/04_mim_block.ipynb #f11e8718
 @patch

@@ -61,32 +61,42 @@ _CHOICES = dict(word_stride=(1, 2, 4), sentence_stride=(4, 8, 16), inner=('all',
                 discretization=('taylor', 'zoh'), direct=(True, False), head_words=(False, True),
                 side_outputs=(False, True))
 
-def _check_config(self):
-    "Refuse a configuration that cannot work"
+# %% ../../nbs/book/05_network.ipynb #fb78230a
+def _check_values(config):
+    "Refuse a field with a value that it cannot have."
     for name, allowed in _CHOICES.items():
-        if getattr(self, name) not in allowed:
-            raise ValueError(f"{name}={getattr(self, name)!r} is not possible; use one of {allowed}")
-    # lists, as JSON gives them, become tuples
-    for name in ('depths', 'directions'): object.__setattr__(self, name, tuple(getattr(self, name)))
-    if not 2 <= len(self.depths) <= 4 or min(self.depths) < 1:
-        raise ValueError(f"depths={self.depths}: two to four stages of at least one block each are needed")
-    if self.word_stride >= self.sentence_stride:
-        raise ValueError(f"word_stride={self.word_stride} must be less than sentence_stride={self.sentence_stride}")
-    if self.dt_rank != 'auto' and (not isinstance(self.dt_rank, int) or self.dt_rank < 0):
-        raise ValueError(f"dt_rank={self.dt_rank!r} is no rank; use 'auto', or a whole number from 0")
-    if not self.direct and 'skip' in (self.mixer, self.inner_mixer):
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name}={getattr(config, name)!r} is not possible; use one of {allowed}")
+    if not 2 <= len(config.depths) <= 4 or min(config.depths) < 1:
+        raise ValueError(f"depths={config.depths}: two to four stages of at least one block each are needed")
+    if config.dt_rank != 'auto' and (not isinstance(config.dt_rank, int) or config.dt_rank < 0):
+        raise ValueError(f"dt_rank={config.dt_rank!r} is no rank; use 'auto', or a whole number from 0")
+    if config.prior is not None and not 0 < config.prior < 1:
+        raise ValueError(f"prior={config.prior!r} is no probability; use one between 0 and 1, or None")
+
+# %% ../../nbs/book/05_network.ipynb #0c809d88
+def _check_pairs(config):
+    "Refuse fields that do not go together."
+    if config.word_stride >= config.sentence_stride:
+        raise ValueError(f"word_stride={config.word_stride} must be less than sentence_stride={config.sentence_stride}")
+    if not config.direct and 'skip' in (config.mixer, config.inner_mixer):
         raise ValueError("direct=False takes out all that the mixer 'skip' leaves of a scan; use the mixer 'zero'")
-    if self.prior is not None and not 0 < self.prior < 1:
-        raise ValueError(f"prior={self.prior!r} is no probability; use one between 0 and 1, or None")
-    if self.image_dim and self.head_stride > 1:
-        raise ValueError(f"image_dim={self.image_dim} is for head_stride=1; a head at stride {self.head_stride} does "
-                         f"not come near the image")
-    if self.head_words and not self.head_stride <= self.word_stride < self.sentence_stride//2:
-        raise ValueError(f"head_words=True, but the head does not pass the words' stride {self.word_stride}; lower "
-                         f"head_stride={self.head_stride} or word_stride")
-    if self.inner == 'none' and self.initial_sentences == 'zero':
+    if config.image_dim and config.head_stride > 1:
+        raise ValueError(f"image_dim={config.image_dim} goes with head_stride=1; a head at stride {config.head_stride} "
+                         f"does not come near the image")
+    if config.head_words and not config.head_stride <= config.word_stride < config.sentence_stride//2:
+        raise ValueError(f"head_words=True, but the head does not pass the words' stride {config.word_stride}; lower "
+                         f"head_stride={config.head_stride} or word_stride")
+    if config.inner == 'none' and config.initial_sentences == 'zero':
         raise ValueError("inner='none' with initial_sentences='zero' lets nothing of the image into the encoder; use "
                          "initial_sentences='stem'")
+
+# %% ../../nbs/book/05_network.ipynb #69ac5009
+def _check_config(config):
+    "Refuse a configuration that cannot work."
+    for name in ('depths', 'directions'): object.__setattr__(config, name, tuple(getattr(config, name)))
+    _check_values(config)
+    _check_pairs(config)
 
 # %% ../../nbs/book/05_network.ipynb #41080488
 PRESETS = dict(
@@ -102,11 +112,12 @@ PRESETS = dict(
                     head_words=True, image_dim=16, side_outputs=True, prior=0.05))
 PRESETS['outer'] = replace(PRESETS['sharp'], inner_mixer='conv')
 
-# %% ../../nbs/book/05_network.ipynb #d58b106e
+# %% ../../nbs/book/05_network.ipynb #f704e4ff
 def conv_bn_relu(i, o, stride=1, bias=True):
     "3 × 3 convolution, batch norm, ReLU, as a list of layers."
     return [nn.Conv2d(i, o, 3, stride, 1, bias=bias), nn.BatchNorm2d(o), nn.ReLU()]
 
+# %% ../../nbs/book/05_network.ipynb #d58b106e
 class Stem(nn.Module):
     "Image to words and sentences of the first stage (§3.2.1)."
     def __init__(self, config: MiMConfig):
@@ -177,7 +188,7 @@ class Stage(nn.ModuleList):
 
 # %% ../../nbs/book/05_network.ipynb #f0ed0d2e
 def upsample(dim):
-    "(B, dim, H, W) to (B, dim, 2H, 2W): transposed convolution and convolution, each with batch norm and GELU (§3.2.2)."
+    "Transposed convolution, convolution, each with norm and GELU (§3.2.2): (B, dim, H, W) to (B, dim, 2H, 2W)."
     return nn.Sequential(nn.ConvTranspose2d(dim, dim, 2, 2), nn.BatchNorm2d(dim), nn.GELU(),
                          nn.Conv2d(dim, dim, 3, padding=1), nn.BatchNorm2d(dim), nn.GELU())
 
@@ -202,6 +213,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x): return F.relu(self.body(x) + x)
 
+# %% ../../nbs/book/05_network.ipynb #b369fbd0
 class DecoderStage(nn.Module):
     "(B, C, H, W) and the encoder's (B, C/2, 2H, 2W) to (B, C/2, 2H, 2W)."
     def __init__(self, dim):
@@ -231,6 +243,7 @@ def _skip_dims(config):
     if config.head_words: dims[config.word_stride] = dims.get(config.word_stride, 0) + config.word_dim
     return dims
 
+# %% ../../nbs/book/05_network.ipynb #19d09073
 class Head(nn.Module):
     "Decoder features to logits at the image's size; refined down to `head_stride` first."
     def __init__(self, config: MiMConfig):
@@ -274,6 +287,7 @@ def forward(self: Head, x, shared, image, words=None):
     if not (self.training and self.sides): return logits
     return [logits, *(_enlarge(side(f), size) for side, f in zip(self.sides, features))]
 
+# %% ../../nbs/book/05_network.ipynb #d8e3448b
 def _enlarge(x, size): return x if x.shape[2:] == size else F.interpolate(x, size, mode='bilinear', align_corners=False)
 
 # %% ../../nbs/book/05_network.ipynb #4c82f381
@@ -300,6 +314,7 @@ def multiple(self: MiM):
     "Sides are padded to multiples of this."
     return self.config.sentence_stride * 2**(len(self.config.depths)-1)
 
+# %% ../../nbs/book/05_network.ipynb #0c8f9d47
 @patch
 def _prepare(self: MiM, x):
     "Check, repeat one channel to those that the network wants, pad"
@@ -317,6 +332,7 @@ def _prepare(self: MiM, x):
     h, w = -H % self.multiple, -W % self.multiple
     return _channels_last(F.pad(x, (0, w, 0, h), mode='replicate') if h or w else x)
 
+# %% ../../nbs/book/05_network.ipynb #5f101306
 def _channels_last(x):
     "The same (B, C, H, W) with channels innermost in memory: batch norm of few channels is then several times faster."
     B, C, H, W = x.shape
@@ -326,7 +342,7 @@ def _channels_last(x):
 # %% ../../nbs/book/05_network.ipynb #ff704feb
 @patch
 def _encode(self: MiM, x):
-    "Prepared image -> shared stem features, list of up-sampled stage outputs, map of the words of stage 1 for a head that wants it"
+    "Prepared image -> shared stem features, up-sampled outputs of all stages, map of stage 1's words or None."
     shared, words, sentences, hw = self.stem(x)
     outputs, word_map = [], None
     for i, stage in enumerate(self.stages):
@@ -338,11 +354,13 @@ def _encode(self: MiM, x):
         outputs.append(self.ups[i](rearrange(sentences, 'b (h w) d -> b d h w', h=hw[0], w=hw[1])))
     return shared, outputs, word_map
 
+# %% ../../nbs/book/05_network.ipynb #536ebc3b
 @patch
 def encode(self: MiM, x): # (B, 1 or in_channels, H, W)
     "The up-sampled output of each stage, (B, D·2^i, h/2^i, w/2^i), where h, w are the padded sides over 4."
     return self._encode(self._prepare(x))[1]
 
+# %% ../../nbs/book/05_network.ipynb #8e51f96c
 @patch
 def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
     H, W = x.shape[-2:]
@@ -359,6 +377,7 @@ _MODELS, _MORE = {}, ('mim_istd.baselines.deep',) # builders by name; modules th
 def _register_more():
     for module in _MORE: importlib.import_module(module)
 
+# %% ../../nbs/book/05_network.ipynb #47570198
 def register_model(
     name: str, # What `get_model` will call it
     builder # Called with the keyword changes; returns an nn.Module
@@ -366,11 +385,13 @@ def register_model(
     "Add a network to those that `get_model` knows."
     _MODELS[name] = builder
 
+# %% ../../nbs/book/05_network.ipynb #863e2462
 def list_models() -> list: # Names, sorted
     "The networks that `get_model` knows."
     _register_more()
     return sorted(_MODELS)
 
+# %% ../../nbs/book/05_network.ipynb #adf76a2f
 def get_model(
     name: str = 'laptop', # One of `list_models()`
     **changes # Fields of the preset's configuration, e.g. `head_stride=1`

@@ -20,6 +20,7 @@ def _check_delta(delta, like):
                          "Networks ensure this by delta = softplus(...).")
     return delta
 
+# %% ../../nbs/book/00_ssm.ipynb #84c86bfb
 def _check_float(**tensors):
     for name, t in tensors.items():
         if not torch.is_tensor(t): raise TypeError(f"{name} is a {type(t).__name__}; pass a torch tensor")
@@ -53,6 +54,7 @@ def _phi(z):
     big = torch.where(small, 1., z)
     return torch.where(small, series, torch.expm1(big) / big)
 
+# %% ../../nbs/book/00_ssm.ipynb #4b2e5af9
 def zoh_diagonal(
     A, # diagonal of the state matrix, any shape; usually (D, N) or (N,)
     B, # input weights, broadcasts against A
@@ -107,6 +109,7 @@ def discretize(self:LTI,
     A_bar, B_bar = zoh(self.A, self.B.to(self.A.dtype), delta)
     return A_bar, (B_bar if rule == 'zoh' else delta * self.B.to(self.A.dtype))
 
+# %% ../../nbs/book/00_ssm.ipynb #e69beba6
 @patch
 def _signal(self:LTI, x):
     x = torch.as_tensor(x, dtype=self.A.dtype, device=self.A.device)
@@ -168,6 +171,7 @@ def ssm_kernel(self:LTI,
         v = A_bar @ v
     return torch.stack(K)
 
+# %% ../../nbs/book/00_ssm.ipynb #b8153775
 @patch
 def run_convolution(self:LTI,
     x, # (..., L) input samples

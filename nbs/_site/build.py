@@ -147,7 +147,7 @@ def landing(nb, parts, titles):
     nb.cells[at:at+1] = [new_markdown_cell(t) for t in (picture, cards, below) if t.strip()]
     def listed(n): return f"{int(re.match(r'[0-9]+', n.split('/')[1])[0])} · {titles[n]} <{n}>"
     trees = [toctree(caption, [listed(n) for n in parts[part]]) for part, caption in PARTS.items()]
-    trees.append(toctree('Reference', ['glossary', 'data', 'api/index']))
+    trees.append(toctree('Reference', ['glossary', 'contributing', 'data', 'api/index']))
     nb.cells.append(new_markdown_cell('\n\n'.join(trees)))
     return nb
 
