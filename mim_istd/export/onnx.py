@@ -22,7 +22,7 @@ from .. import __version__
 from ..model.block import ConvFFN, ConvMixer, MiMBlock, ZeroMixer
 from ..data.synthetic import example_images
 from ..detection.detector import Detector, as_grey
-from ..detection.weights import write_whole
+from ..files import write_whole
 from ..model.network import (DecoderStage, Head, MiM, PatchExpand, Refine, ResBlock, SentenceMerge, Stem,
                                     WordMerge)
 from ..model.ss2d import SS2D, scan_order
