@@ -24,8 +24,8 @@ from torch.utils.data import ConcatDataset
 from ..baselines.classical import CLASSICAL
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import Detector, to_display
-from ..detection.weights import find_weights, list_weights, read_card, write_whole
-from ..files import to_json
+from ..detection.weights import find_weights, list_weights, read_card
+from ..files import to_json, write_whole
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from ..measure.costs import count_operations
 from ..model.network import PRESETS, get_model, list_models
@@ -690,7 +690,8 @@ def _curve(axs, label, row, style):
     return line
 
 # %% ../../nbs/experiments/01_table_1.ipynb #942e74ac
-_STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'), ('0.45', ':', 'X'))
+_STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'),
+           ('0.45', ':', 'X'))
 
 # %% ../../nbs/experiments/01_table_1.ipynb #42da1ca7
 def plot_operating_curves(
