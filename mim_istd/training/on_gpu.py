@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from ..data.augment import Flip, Gain, RandomCrop, Rotate90
 from ..data.reading import read_image
-from ..data.sets import IRSTDataset, _fit_mask, binarize, image_statistics, read_mask
+from ..data.sets import IRSTDataset, binarize, image_statistics
+from ..data.masks import _fit_mask, read_mask
 from .recipe import AUGMENTATIONS, learning_rate
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #60a52308
