@@ -73,7 +73,7 @@ _WEIGHTS = """examples:
   mim-istd weights outer              all that is known of one: images, recipe, figures, known failures
   mim-istd weights runs/mine          the same of a training of your own
 
-IoU, nIoU and Pd in per cent, Fa in 1e-6; 08_metrics explains the protocols."""
+IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the protocols."""
 
 _TABLE = """example:
   mim-istd table detections           after a run that was killed, or to have several runs in one table
