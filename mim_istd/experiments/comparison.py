@@ -690,7 +690,8 @@ def _curve(axs, label, row, style):
     return line
 
 # %% ../../nbs/experiments/01_table_1.ipynb #942e74ac
-_STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'), ('0.45', ':', 'X'))
+_STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'),
+           ('0.45', ':', 'X'))
 
 # %% ../../nbs/experiments/01_table_1.ipynb #42da1ca7
 def plot_operating_curves(
