@@ -17,7 +17,7 @@ from PIL import Image
 from ..data.frames import VIDEO_SUFFIXES, natural_order
 from ..data.sets import SUFFIXES
 from .detector import CSV_FIELDS, _LARGE, _STREAM_FIELDS, _csv_rows
-from .weights import write_whole
+from ..files import write_whole
 
 # %% ../../nbs/workshop/11_many_files.ipynb #6b308270
 def find_images(

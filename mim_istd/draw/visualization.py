@@ -28,7 +28,7 @@ from PIL import Image
 from ..model.block import MiMBlock
 from ..data.sets import standardize
 from ..detection.detector import to_display
-from ..detection.weights import write_whole
+from ..files import write_whole
 from ..training.losses import first_output
 from ..measure.metrics import components, get_protocol, ground_truth, match_targets
 from ..model.network import MiM

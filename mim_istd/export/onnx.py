@@ -23,7 +23,7 @@ from torch import nn
 from .. import __version__
 from ..data.synthetic import example_images
 from ..detection.detector import Detector, as_grey
-from ..detection.weights import write_whole
+from ..files import write_whole
 from ..model.network import MiM
 
 # %% ../../nbs/workshop/13_export.ipynb #7acb60e1

@@ -266,7 +266,7 @@ def report(
     results, # from `SegmentationMetrics.compute`
 ) -> str: # one line
     "IoU, nIoU and Pd in per cent and Fa in 1e-6, with the counts that Pd and Fa come from."
-    r = results
+    r = {k: math.nan if v is None else v for k, v in results.items()} # JSON has no NaN
     return (f"IoU {100*r['IoU']:.2f}  nIoU {100*r['nIoU']:.2f}  Pd {100*r['Pd']:.2f} ({r['found']} of {r['targets']})  "
             f"Fa {1e6*r['Fa']:.2f}e-6 ({r['false_components']} false in {r['images']} images)")
 
