@@ -265,7 +265,8 @@ def sentence_maps(
     "The sentence embeddings that each stage leaves, on their grid."
     _want_mim(model)
     stages = {f'stage {i}': s[-1] for i, s in enumerate(model.stages, 1)}
-    return capture(model, image, stages, lambda m, x, y: rearrange(y[1][0], '(h w) d -> d h w', h=x[2][0]).float().cpu().numpy())
+    return capture(model, image, stages, lambda m, x, y: rearrange(y[1][0], '(h w) d -> d h w',
+                                                                   h=x[2][0]).float().cpu().numpy())
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #d6605c9e
 def _want_mim(model):
