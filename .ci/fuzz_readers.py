@@ -14,7 +14,8 @@ import tifffile
 from PIL import Image
 
 from mim_istd.data.reading import DataError, read_image
-from mim_istd.data.sets import image_statistics, read_mask
+from mim_istd.data.masks import read_mask
+from mim_istd.data.sets import image_statistics
 from mim_istd.data.frames import parse_raw, read_frames
 
 SECONDS, MEMORY = 10, 4 * 2**30   # that one file may take

@@ -213,7 +213,8 @@ def split_ipi(
     "Infrared patch-image model: background and target image."
     P = to_patches(levels, side, step)
     B, T, history = rpca(rearrange(P, 'n p q -> (p q) n'), **options)
-    return Split(*(from_patches(rearrange(a, '(p q) n -> n p q', p=side), levels.shape, side, step) for a in (B, T)), history)
+    return Split(*(from_patches(rearrange(a, '(p q) n -> n p q', p=P.shape[1]), levels.shape, side, step)
+                   for a in (B, T)), history)
 
 # %% ../../nbs/workshop/15_classical_peers.ipynb #e90dbe28
 def ipi(levels, **options):
@@ -389,7 +390,8 @@ def split_mslstipt(
     # every patch a lateral slice, its columns along the tubes
     D = rearrange(to_patches(levels, side, step), 'n p q -> q p n') / 255
     B, T, history = subspace_rpca(D, learn_dictionary(D), **options)
-    return Split(*(from_patches(255 * rearrange(a, 'q p n -> n p q'), levels.shape, side, step) for a in (B, T)), history)
+    return Split(*(from_patches(255 * rearrange(a, 'q p n -> n p q'), levels.shape, side, step) for a in (B, T)),
+                 history)
 
 # %% ../../nbs/workshop/15_classical_peers.ipynb #3d6ee60a
 def mslstipt(levels, **options):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from fastcore.basics import patch
 
 from .reading import (DataError, _BROKEN, _check_size, _decode, _grey, _has_channels, _kind, _open,
                                    _pixels, _read_npy, _refusal, _tiff_page, _tiff_pages)
@@ -173,6 +174,44 @@ def sequence_numbers(
     order = sorted(range(len(stems)), key=lambda i: natural_order(str(names[i])))
     return [order.index(i) for i in range(len(stems))]
 
+# %% ../../nbs/workshop/08_frames.ipynb #d5cf5623
+class _Ahead:
+    "Sources in work, in their order: each has a queue, and threads fill the queues."
+    def __init__(self, sources, read, threads, depth, pixels):
+        self.rest, self.read, self.depth, self.pixels = iter(sources), read, depth, pixels
+        self.stop, self.lock, self.waiting, self.pending = threading.Event(), threading.Lock(), deque(), 0
+        self.pool = ThreadPoolExecutor(threads)
+
+    def start(self):
+        "Hand the next source to the threads, if there is one."
+        for source in islice(self.rest, 1):
+            self.waiting.append(ready := queue.Queue(self.depth))
+            self.pool.submit(self.fill, source, ready)
+
+    def count(self, pixels):
+        with self.lock: self.pending += pixels
+
+    def give(self, ready, item):
+        "Put an item into a queue, unless the reader has left."
+        while not self.stop.is_set():
+            try: return ready.put(item, timeout=.1)
+            except queue.Full: pass
+
+# %% ../../nbs/workshop/08_frames.ipynb #ac9b6f31
+@patch
+def fill(self:_Ahead, source, ready):
+    "What a thread does: the frames of one source, or its error, then `None`."
+    try:
+        frames = iter(self.read(source))
+        while not self.stop.is_set():
+            while self.pending > self.pixels and self.waiting[0] is not ready and not self.stop.wait(.005): pass
+            if (frame := next(frames, None)) is None: break
+            self.count(frame.image.size)
+            self.give(ready, (source, frame))
+            frame = None # the reader's alone from now on
+    except Exception as e: self.give(ready, (source, e))
+    self.give(ready, None)
+
 # %% ../../nbs/workshop/08_frames.ipynb #e6d5979e
 def read_ahead(
     sources, # anything, one a file
@@ -182,38 +221,16 @@ def read_ahead(
     pixels=2**25, # that may wait; only the source that is next in order goes beyond
 ): # yields (source, frame), or (source, exception) for a source that cannot be read on
     "The frames of all sources in their order, decoded ahead by threads."
-    stop, lock, waiting, pending = threading.Event(), threading.Lock(), deque(), 0
-    def fill(source, ready):
-        nonlocal pending
-        def give(item):
-            while not stop.is_set():
-                try: return ready.put(item, timeout=.1)
-                except queue.Full: pass
-        try:
-            frames = iter(read(source))
-            while not stop.is_set():
-                while pending > pixels and waiting[0] is not ready and not stop.wait(.005): pass
-                if (frame := next(frames, None)) is None: break
-                with lock: pending += frame.image.size
-                give((source, frame))
-                frame = None
-        except Exception as e: give((source, e))
-        give(None)
-    pool, rest = ThreadPoolExecutor(threads), iter(sources)
-    def start():
-        for source in islice(rest, 1):
-            waiting.append(ready := queue.Queue(depth))
-            pool.submit(fill, source, ready)
+    ahead = _Ahead(sources, read, threads, depth, pixels)
     try:
-        for _ in range(threads + depth): start()
-        while waiting:
-            while (item := waiting[0].get()) is not None:
-                if not isinstance(item[1], Exception):
-                    with lock: pending -= item[1].image.size
+        for _ in range(threads + depth): ahead.start()
+        while ahead.waiting:
+            while (item := ahead.waiting[0].get()) is not None:
+                if not isinstance(item[1], Exception): ahead.count(-item[1].image.size)
                 yield item
                 item = None
-            waiting.popleft()
-            start()
+            ahead.waiting.popleft()
+            ahead.start()
     finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+        ahead.stop.set()
+        ahead.pool.shutdown(cancel_futures=True)

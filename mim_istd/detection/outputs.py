@@ -17,7 +17,7 @@ from PIL import Image
 from ..data.frames import VIDEO_SUFFIXES, natural_order
 from ..data.sets import SUFFIXES
 from .detector import CSV_FIELDS, _LARGE, _STREAM_FIELDS, _csv_rows
-from .weights import write_whole
+from ..files import write_whole
 
 # %% ../../nbs/workshop/11_many_files.ipynb #6b308270
 def find_images(
@@ -166,5 +166,5 @@ def remove_parts(
     folders, # that are locked
 ):
     "Throw away the parts of files that a killed run has left."
-    for path in (p for f in folders if Path(f).is_dir() for p in Path(f).glob('.*.part')):
+    for path in (p for f in folders if os.path.isdir(f) for p in Path(f).glob('.*.part')):
         if re.fullmatch(r'[.](.+[.]\d+([.]\d)?|\d+[.][0-9a-f]{8})[.]part', path.name): path.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from PIL import Image
 from ..model.block import MiMBlock
 from ..data.sets import standardize
 from ..detection.detector import to_display
-from ..detection.weights import write_whole
+from ..files import write_whole
 from ..training.losses import first_output
 from ..measure.metrics import components, get_protocol, ground_truth, match_targets
 from ..model.network import MiM
@@ -265,7 +265,8 @@ def sentence_maps(
     "The sentence embeddings that each stage leaves, on their grid."
     _want_mim(model)
     stages = {f'stage {i}': s[-1] for i, s in enumerate(model.stages, 1)}
-    return capture(model, image, stages, lambda m, x, y: rearrange(y[1][0], '(h w) d -> d h w', h=x[2][0]).float().cpu().numpy())
+    return capture(model, image, stages, lambda m, x, y: rearrange(y[1][0], '(h w) d -> d h w',
+                                                                   h=x[2][0]).float().cpu().numpy())
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #d6605c9e
 def _want_mim(model):

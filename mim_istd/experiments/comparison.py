@@ -24,8 +24,8 @@ from torch.utils.data import ConcatDataset
 from ..baselines.classical import CLASSICAL
 from ..data.sets import IRSTDataset, find_dataset, open_folder
 from ..detection.detector import Detector, to_display
-from ..detection.weights import find_weights, list_weights, read_card, write_whole
-from ..files import to_json
+from ..detection.weights import find_weights, list_weights, read_card
+from ..files import to_json, write_whole
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from ..measure.costs import count_operations
 from ..model.network import PRESETS, get_model, list_models
@@ -351,51 +351,6 @@ def measure_competitor(
         if record and name not in done: record(entries[-1])
     return _summed(entries, protocol, keep)
 
-# %% ../../nbs/experiments/01_table_1.ipynb #2e9348bf
-def compare(
-    roots, # folders of sets, or names for `find_dataset`; one or several
-    weights_dir=None, # folder of run folders
-    models=None, # who takes part, see `find_competitors`
-    protocol='basicirstd', # name or `Protocol`
-    *, split='test', # of the list
-    lists=None, # which list of names, for the sets that have it; others take the one they prefer
-    indices=None, # which images; None: all
-    package=True, # the weights of the package too
-    device=None, # for networks; None: a GPU if there is one
-    panel=4, # images whose masks are kept: names, or how many of each set, evenly spread
-    out=None, # JSON file, written after every competitor; FILE.part beside it holds what an interrupt would lose
-    say=print, # called with a line for every competitor, and every minute
-) -> dict: # protocol, machine, date; sets: name -> images, panel, rows
-    "Measure everybody on the same images; the same call goes on after an interrupt."
-    from mim_istd.kernels.benchmark import describe
-    everybody, protocol, roots = find_competitors(weights_dir, models,
-                                                  package), get_protocol(protocol), [roots] if isinstance(roots,
-                                                          (str, Path)) else roots
-    result = dict(describe('cuda' if torch.cuda.is_available() and device != 'cpu' else 'cpu'), protocol=protocol.name,
-                  split=split, sets={})
-    sets = [IRSTDataset(root, split, chosen, target=protocol.truth, cache=True)
-            for root, chosen in _lists_of(roots, lists)]
-    _check_panel(panel, sets)
-    journal = _Journal(out and Path(f'{out}.part'), say)
-    for data in sets:
-        chosen = range(len(data)) if indices is None else list(indices)
-        names = [data.names[i] for i in chosen]
-        keep = [names[k*len(names)//panel + len(names)//(2*panel)] for k in range(panel)] if isinstance(panel,
-                int) and panel <= len(names) else [n for n in names if isinstance(panel, int) or n in panel]
-        table = result['sets'][_set_name(data.root)] = dict(images=names, panel=_panel_images(data, protocol, keep),
-                                                            rows={})
-        for who in everybody:
-            key = [protocol.name, str(data.root.resolve()), split, lists, who.label, _digest(who)]
-            row = dict(model=who.model, trained=who.weights is not None)
-            row |= measure_competitor(who.detector(device), data, protocol, chosen, keep=keep,
-                                      done=journal.done(key, keep), record=journal.recorder(key, len(names)))
-            if who.weights: row |= _training_facts(who.weights)
-            table['rows'][who.label] = row
-            say(f"{data.root.name:12} {who.label:18} {_figures(row)}")
-            if out: write_whole(out, (to_json(result, None) + '\n').encode())
-    journal.remove()
-    return result
-
 # %% ../../nbs/experiments/01_table_1.ipynb #cb62a615
 def _check_panel(panel, sets):
     if isinstance(panel, int):
@@ -432,19 +387,6 @@ class _Journal:
     def done(self, key, keep):
         return [e for e in self.lines.get(json.dumps(key), []) if e[3] or e[0] not in keep]
 
-    def recorder(self, key, total):
-        here = len(self.lines.get(json.dumps(key), []))
-        def record(entry):
-            nonlocal here
-            here += 1
-            if self.path:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.path, 'a', encoding='utf-8') as f: f.write(to_json([key, entry], None) + '\n')
-            if time.monotonic() - self.told > 60:
-                self.told = time.monotonic()
-                self.say(f'{Path(key[1]).name:12} {key[4]:18} {here} of {total} images')
-        return record
-
     def remove(self):
         if self.path: self.path.unlink(missing_ok=True)
 
@@ -457,7 +399,7 @@ def recorder(self: _Journal, key, total):
         here = next(count)
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, 'a', encoding='utf-8') as f: f.write(json.dumps([key, entry]) + '\n')
+            with open(self.path, 'a', encoding='utf-8') as f: f.write(to_json([key, entry], None) + '\n')
         if time.monotonic() - self.last_line > 60:
             self.last_line = time.monotonic()
             self.say(f'{Path(key[1]).name:12} {key[4]:18} {here} of {total} images')
@@ -522,7 +464,7 @@ def _compare_on(data, competitors, protocol, result, journal, which, indices, pa
         key = [protocol.name, str(data.root.resolve()), *which, who.label, _digest(who)]
         rows[who.label] = _row(who, key, data, protocol, chosen, keep, journal, device)
         say(f'{data.root.name:12} {who.label:18} {_figures(rows[who.label])}')
-        if out: write_whole(out, (json.dumps(result) + '\n').encode())
+        if out: write_whole(out, (to_json(result, None) + '\n').encode())
 
 # %% ../../nbs/experiments/01_table_1.ipynb #c8b1a803
 def compare(
@@ -690,7 +632,8 @@ def _curve(axs, label, row, style):
     return line
 
 # %% ../../nbs/experiments/01_table_1.ipynb #942e74ac
-_STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'), ('0.45', ':', 'X'))
+_STYLES = (('0', '-', 'o'), ('0.45', '-', 's'), ('0', '--', '^'), ('0.45', '--', 'v'), ('0', ':', 'D'),
+           ('0.45', ':', 'X'))
 
 # %% ../../nbs/experiments/01_table_1.ipynb #42da1ca7
 def plot_operating_curves(

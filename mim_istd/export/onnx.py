@@ -23,7 +23,7 @@ from torch import nn
 from .. import __version__
 from ..data.synthetic import example_images
 from ..detection.detector import Detector, as_grey
-from ..detection.weights import write_whole
+from ..files import write_whole
 from ..model.network import MiM
 
 # %% ../../nbs/workshop/13_export.ipynb #7acb60e1
@@ -60,8 +60,11 @@ def scan_short(u, step, A, B, C):
     return op.Transpose(op.Concat(*ys, axis=0), perm=[3, 1, 2, 0]), op.Transpose(op.Squeeze(h, [0]), perm=[3, 0, 1, 2])
 
 # %% ../../nbs/workshop/13_export.ipynb #3fcc3860
+_FEW = 64   # tokens of the largest sentence: up to here the steps are written out
+
 def _translate_scan(u, step, A, B, C):
-    return (scan_short if isinstance(u.shape[3], int) else scan_long)(u, step, A, B, C)
+    L = u.shape[3]
+    return (scan_short if isinstance(L, int) and L <= _FEW else scan_long)(u, step, A, B, C)
 
 _TRANSLATIONS = {torch.ops.mim_istd.chunked_scan.default: _translate_scan}
 

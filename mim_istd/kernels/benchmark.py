@@ -156,8 +156,9 @@ def make_step(net, images, training, amp=None, graph=False, compiled=False):
     target = (torch.rand(len(images), 1, *images.shape[2:], device=device) < .01).float()
     def train():
         optimiser.zero_grad(set_to_none=True)
-        with autocast(device, amp, cache=not graph): logits = net(images)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), target)
+        with autocast(device, amp, cache=not graph): outputs = net(images)
+        if not isinstance(outputs, list): outputs = [outputs]              # a list: with side outputs
+        loss = sum(F.binary_cross_entropy_with_logits(l.float(), target) for l in outputs)
         loss.backward()
         optimiser.step()
         return loss.detach()

@@ -77,7 +77,7 @@ def _unstack(x):
 # %% ../../nbs/workshop/02_fused_kernels.ipynb #84461449
 @triton.jit
 def _softplus(v):
-    q = tl.exp2(-_LOG2E * tl.abs(v))
+    q = tl.exp2(tl.abs(v) * -_LOG2E)
     p = 0.04408966684 - 0.008539216165 * q
     p = p * q - 0.1076817753
     p = p * q + 0.1774524692
@@ -92,7 +92,7 @@ def _softplus(v):
 def _softplus_slope(delta):
     "The derivative of softplus, from its value: 1 - exp(-delta)."
     small = delta * (1.0 - delta * (0.5 - delta * 0.16666667))
-    return tl.where(delta < 0.03125, small, 1.0 - tl.exp2(-_LOG2E * delta))
+    return tl.where(delta < 0.03125, small, 1.0 - tl.exp2(delta * -_LOG2E))
 
 # %% ../../nbs/workshop/02_fused_kernels.ipynb #787570cf
 @triton.jit

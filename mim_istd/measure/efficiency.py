@@ -335,8 +335,9 @@ def plot_curves(
     sides = sorted({r['side'] for r in load_result(result)['rows']})
     for ax, what, label in zip(axs, ('ms', 'peak_mib'), ('latency, ms', 'peak memory, MiB')):
         series = _series(result, what, names or _SHOWN)
-        for (name, (x, y)), (color, ls, marker) in zip(series.items(), _STYLES):
-            ax.loglog(x, y, color=color, ls=ls, marker=marker, ms=4, label=name)
+        for name, (color, ls, marker) in zip(names or _SHOWN, _STYLES):
+            ax.loglog(*series.get(name, ([], [])), color=color, ls=ls, marker=marker, ms=4, label=name
+                      if name in series else None)
         _size_axis(ax, sides, label)
     fig.legend(*axs[0].get_legend_handles_labels(), loc='outside right center', handlelength=3)
     return fig

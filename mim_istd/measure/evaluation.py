@@ -115,6 +115,25 @@ def _soft_scores(c, overlap, predicted, true):
     return {'Dice': ratio(2*c.intersection, c.predicted_pixels + c.target_pixels),
             'soft_IoU': ratio(overlap, predicted + true - overlap), 'soft_Dice': ratio(2*overlap, predicted + true)}
 
+# %% ../../nbs/workshop/17_evaluation.ipynb #ecb1406e
+def _network_of(model, resize):
+    "The plain network of a learner, and the size that its recipe shows."
+    if not hasattr(model, 'recipe'): return model, resize
+    if resize is None and model.recipe.images == 'resize': resize = model.recipe.size
+    return getattr(model.model, 'module', model.model), resize # out of its wrapper for several processes
+
+# %% ../../nbs/workshop/17_evaluation.ipynb #136098af
+def _count_all(model, view, metrics, batch_size, tta, progress):
+    "Count all images of `view` in `metrics`; returns the sums of p·y, p and y over all pixels."
+    soft = torch.zeros(3, dtype=torch.float64)
+    items = (shown(view, i) for i in _counted(len(view), progress))
+    for x, y in _same_shape(items, batch_size):
+        p = predict(model, x, tta).float().cpu()
+        if p.shape[-2:] != y.shape[-2:]: p = resize_logits(p, y.shape[-2:]).clamp(0, 1)
+        metrics.update(p, y)
+        soft += torch.stack([(p*y).sum(), p.sum(), y.sum()]).double()
+    return soft.tolist()
+
 # %% ../../nbs/workshop/17_evaluation.ipynb #7fd6b494
 @torch.no_grad()
 def evaluate(
@@ -125,26 +144,16 @@ def evaluate(
     progress=False, # show a bar
     *, threshold=0.5, # on the probability
     tta=False, # average over the four flips
-    # side of the square that the network is shown; None: as the learner's recipe says, else the image as it is
-    resize=None,
+    resize=None, # side of the square that is shown; None: as the learner's recipe says, else the image as it is
     device=None, # None: where the network is
 ) -> dict: # see `mim_istd.measure.metrics.summarize`; and Dice, soft_IoU, soft_Dice
     "A network's figures on whole images."
-    if hasattr(model, 'recipe'): # a learner
-        if resize is None and model.recipe.images == 'resize': resize = model.recipe.size
-        model = getattr(model.model, 'module', model.model) # out of its wrapper for several processes
+    model, resize = _network_of(model, resize)
     if len(dataset) == 0: raise DataError('No image to evaluate: the data set is empty')
     protocol, was_training = get_protocol(protocol), model.training
     if device is not None: model.to(torch_device(device))
-    view, metrics, soft = protocol_view(dataset, protocol, resize), SegmentationMetrics(protocol,
-            threshold), torch.zeros(3, dtype=torch.float64)
+    view, metrics = protocol_view(dataset, protocol, resize), SegmentationMetrics(protocol, threshold)
     model.eval()
-    try:
-        items = (shown(view, i) for i in _counted(len(view), progress))
-        for x, y in _same_shape(items, batch_size):
-            p = predict(model, x, tta).float().cpu()
-            if p.shape[-2:] != y.shape[-2:]: p = resize_logits(p, y.shape[-2:]).clamp(0, 1)
-            metrics.update(p, y)
-            soft += torch.stack([(p*y).sum(), p.sum(), y.sum()]).double()
+    try: soft = _count_all(model, view, metrics, batch_size, tta, progress)
     finally: model.train(was_training)
-    return {**metrics.compute(), **_soft_scores(metrics.counts, *soft.tolist())}
+    return {**metrics.compute(), **_soft_scores(metrics.counts, *soft)}

@@ -13,6 +13,7 @@ from functools import cached_property
 import math
 
 import numpy as np
+from fastcore.basics import patch
 from scipy import ndimage
 
 from ..data.sets import MASK_RULES
@@ -64,6 +65,7 @@ def match_targets(
     pairs = (_match_greedy if matching == 'greedy' else _match_optimal)(targets, predicted, radius)
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
+# %% ../../nbs/book/09_metrics.ipynb #ecd7e4e5
 def _match_greedy(targets, predicted, radius):
     free, pairs = np.ones(len(predicted), dtype=bool), []
     for i, target in enumerate(targets):
@@ -75,7 +77,7 @@ def _match_greedy(targets, predicted, radius):
 
 # %% ../../nbs/book/09_metrics.ipynb #84cfba99
 def _match_optimal(targets, predicted, radius):
-    from scipy.optimize import linear_sum_assignment   # a large package, of no use to who only detects
+    from scipy.optimize import linear_sum_assignment   # a large package, of no use to detection alone
     near = [np.flatnonzero(np.linalg.norm(predicted - target, axis=1) < radius) for target in targets]
     cols = np.unique(np.concatenate(near)).astype(int) if near else []
     rows = [i for i, n in enumerate(near) if len(n)]
@@ -201,6 +203,7 @@ def _scores(score, from_logits):
                          f'from_logits=True')
     return score, from_logits
 
+# %% ../../nbs/book/09_metrics.ipynb #fbec6030
 def _pairs(score, target, protocol):
     "Yield (score, bool target) image by image, at the size of the protocol."
     masks = _maps(target, 'target')
@@ -229,21 +232,23 @@ class SegmentationMetrics:
         "Forget all images."
         self.counts = Counts()
 
-    def update(self,
-        score, # (H, W), (B, H, W) or (B, 1, H, W): probabilities, or booleans, or logits
-        target, # masks of the same height and width (any size where the protocol resizes), see `ground_truth`
-        *, from_logits=False, # True: `score` holds logits
-    ):
-        "Add one image or a batch; returns itself."
-        score, from_logits = _scores(score, from_logits)
-        cut = _cut(self.threshold, from_logits)
-        for s, t in _pairs(score, target, self.protocol):
-            self.counts = self.counts + count_image(s > cut, t, self.protocol, self.legacy_area)
-        return self
-
     def compute(self):
         "All metrics and the counts behind them, as a dict of plain numbers; see `summarize`."
         return summarize(self.counts, self.protocol)
+
+# %% ../../nbs/book/09_metrics.ipynb #cd6609aa
+@patch
+def update(self:SegmentationMetrics,
+    score, # (H, W), (B, H, W) or (B, 1, H, W): probabilities, or booleans, or logits
+    target, # masks of the same height and width (any size where the protocol resizes), see `ground_truth`
+    *, from_logits=False, # True: `score` holds logits
+):
+    "Add one image or a batch; returns itself."
+    score, from_logits = _scores(score, from_logits)
+    cut = _cut(self.threshold, from_logits)
+    for s, t in _pairs(score, target, self.protocol):
+        self.counts = self.counts + count_image(s > cut, t, self.protocol, self.legacy_area)
+    return self
 
 # %% ../../nbs/book/09_metrics.ipynb #56a9d0d9
 def summarize(
@@ -266,7 +271,7 @@ def report(
     results, # from `SegmentationMetrics.compute`
 ) -> str: # one line
     "IoU, nIoU and Pd in per cent and Fa in 1e-6, with the counts that Pd and Fa come from."
-    r = results
+    r = {k: math.nan if v is None else v for k, v in results.items()} # JSON has no NaN
     return (f"IoU {100*r['IoU']:.2f}  nIoU {100*r['nIoU']:.2f}  Pd {100*r['Pd']:.2f} ({r['found']} of {r['targets']})  "
             f"Fa {1e6*r['Fa']:.2f}e-6 ({r['false_components']} false in {r['images']} images)")
 
@@ -298,25 +303,29 @@ class ThresholdSweep:
         "Forget all images."
         self.counts = [Counts() for _ in self.thresholds]
 
-    def update(self, score, target, *, from_logits=False):
-        "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
-        score, from_logits = _scores(score, from_logits)
-        cuts = [_cut(t, from_logits) for t in self.thresholds]
-        for s, t in _pairs(score, target, self.protocol):
-            truth = components(t)
-            self.counts = [c + count_image(s > cut, t, self.protocol, truth=truth) for c, cut in zip(self.counts, cuts)]
-        return self
+# %% ../../nbs/book/09_metrics.ipynb #8ae0a53d
+@patch
+def update(self:ThresholdSweep, score, target, *, from_logits=False):
+    "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
+    score, from_logits = _scores(score, from_logits)
+    cuts = [_cut(t, from_logits) for t in self.thresholds]
+    for s, t in _pairs(score, target, self.protocol):
+        truth = components(t)
+        self.counts = [c + count_image(s > cut, t, self.protocol, truth=truth) for c, cut in zip(self.counts, cuts)]
+    return self
 
-    def compute(self):
-        "A dict of arrays over `threshold`: those of `summarize`, and TPR, FPR; `auc` is the area under TPR over FPR."
-        rows = [summarize(c, self.protocol) for c in self.counts]
-        out = dict(threshold=self.thresholds, **{k: np.array([r[k] for r in rows]) for k in rows[0]})
-        out['TPR'] = out['recall']
-        negative = out['pixels'] - out['target_pixels']
-        out['FPR'] = (out['predicted_pixels'] - out['intersection']) / np.maximum(negative, 1)
-        x, y = np.r_[1, out['FPR'], 0], np.r_[1, out['TPR'], 0]
-        out['auc'] = float(((x[:-1] - x[1:]) * (y[:-1] + y[1:]) / 2).sum())
-        return out
+# %% ../../nbs/book/09_metrics.ipynb #4ba5a0e3
+@patch
+def compute(self:ThresholdSweep):
+    "A dict of arrays over `threshold`: those of `summarize`, and TPR, FPR; `auc` is the area under TPR over FPR."
+    rows = [summarize(c, self.protocol) for c in self.counts]
+    out = dict(threshold=self.thresholds, **{k: np.array([r[k] for r in rows]) for k in rows[0]})
+    out['TPR'] = out['recall']
+    negative = out['pixels'] - out['target_pixels']
+    out['FPR'] = (out['predicted_pixels'] - out['intersection']) / np.maximum(negative, 1)
+    x, y = np.r_[1, out['FPR'], 0], np.r_[1, out['TPR'], 0]
+    out['auc'] = float(((x[:-1] - x[1:]) * (y[:-1] + y[1:]) / 2).sum())
+    return out
 
 # %% ../../nbs/book/09_metrics.ipynb #1a9e6a5d
 def learner_metrics(

@@ -161,6 +161,7 @@ def mask_edges(
     "Dilation less erosion by 3 × 3 pixels: the outline, two pixels wide."
     return F.max_pool2d(mask, 3, 1, 1) + F.max_pool2d(-mask, 3, 1, 1)
 
+# %% ../../nbs/book/08_losses.ipynb #6570bc48
 class SupervisedLoss:
     "A loss `(logits, target) -> scalar`, made to accept one tensor of logits or a tuple of them."
     def __init__(self,
@@ -180,6 +181,7 @@ class SupervisedLoss:
             raise ValueError(f"supervision {sorted(wrong)} is unknown; use 'mask' or 'edge'")
         return sum(w*self.loss(y, targets[k]) for w, k, y in zip(weights, kinds, outputs)) / sum(weights)
 
+# %% ../../nbs/book/08_losses.ipynb #60dcc455
 def first_output(
     outputs # What a network gave: (B, 1, H, W), or a tuple of them
 ) -> torch.Tensor: # (B, 1, H, W)

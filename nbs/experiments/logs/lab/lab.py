@@ -1,0 +1,265 @@
+"""Many short trainings by one recipe: `lab.py pack` lays the sets out, `lab.py work` takes jobs, `lab.py test` measures.
+
+The arithmetic is that of `train()` with recipe `long`: AdamW with decay on matrices, one-cycle rate, dice + 5 bce over
+all outputs, clipping at 1, EMA 0.998, bf16, prior 0.05. It differs in this: windows are cut on the GPU (the same
+windows, bit for bit), AdamW is the fused one, and dropout draws other numbers."""
+import argparse, json, math, os, re, sys, time, traceback
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch._dynamo
+from torch import nn
+
+import mim_istd.baselines.deep # registers the peers
+import candidates # registers the candidates
+from mim_istd.data.sets import IRSTDataset, open_folder, split_validation
+from mim_istd.measure.metrics import Counts, count_image, summarize
+from mim_istd.model.network import get_model
+from mim_istd.training.losses import SupervisedLoss, first_output
+from mim_istd.training.on_gpu import ImagesOnDevice, WholeStep, WindowsOnDevice, capturable_optimizer
+from mim_istd.training.recipe import SumLoss, get_recipe, parameter_groups
+
+SETS = {'NUAA-SIRST': ('idx_427', 'trainval'), 'IRSTD-1k': ('isnet_official', 'trainval'),
+        'NUDT-SIRST': ('basicirstd', 'train')}
+
+# from mim_istd.training.loop, which needs fastai
+def set_seeds(*key):
+    a, b, c = (int(n) for n in np.random.SeedSequence(key).generate_state(3))
+    import random
+    random.seed(a), np.random.seed(b), torch.manual_seed(c)
+
+def epoch_order(n, seed, epoch): return np.random.default_rng([seed, epoch, n, 1]).permutation(n).tolist()
+
+_LOGITS = re.compile(r'(^|\.)(heads?|sides|final)(\.|$)')
+
+def set_prior(model, probability, seed=0):
+    wanted, dice = math.log(probability/(1 - probability)), torch.Generator().manual_seed(seed)
+    def shift(layer, _, y):
+        layer.bias += wanted - y.mean()
+        return y + (wanted - y.mean())
+    layers = [m for name, m in model.named_modules() if _LOGITS.search(name) and isinstance(m, nn.Conv2d)
+              and m.out_channels == 1 and m.bias is not None]
+    assert layers
+    hooks, statistics = [m.register_forward_hook(shift) for m in layers], {k: v.clone() for k, v in model.named_buffers()}
+    try:
+        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=dice))
+    finally:
+        for h in hooks: h.remove()
+        for k, v in model.named_buffers(): v.copy_(statistics[k])
+
+def initial_state(job, seed, prior):
+    set_seeds(seed)
+    net = get_model(job['model'], **job.get('changes', {}))
+    set_prior(net, prior, seed)
+    return net, {k: v.clone() for k, v in net.state_dict().items()}
+
+# ---- images
+def names_of(sets_root, part, sets, tiny):
+    "IRSTDatasets of one part: 'train', 'valid' (out of the training list), 'test'."
+    found = []
+    for s in sets:
+        lists, split = SETS[s]
+        folder = open_folder(sets_root/s)
+        names = folder.names('test' if part == 'test' else split, lists)
+        if part != 'test': names = split_validation(names, 0.1, 0)[part == 'valid']
+        names = [n for n in names if n in folder.images]
+        if tiny: names = names[:tiny]
+        found.append(IRSTDataset(sets_root/s, names, lists, target='mask>127' if part == 'train' else 'mask==255'))
+    return found
+
+def _pack_part(args):
+    root, part, s, names, tiny = args
+    lists = SETS[s][0]
+    d = IRSTDataset(root/s, names, lists, target='mask>127' if part == 'train' else 'mask==255')
+    return part, s, names, ImagesOnDevice(d, 256 if not tiny else 64)
+
+def _joined(parts):
+    "Several `ImagesOnDevice` as one."
+    new, of = parts[0][3], lambda k: [getattr(p[3], k) for p in parts]
+    kind = torch.float32 if any(t.dtype == torch.float32 for t in of('pixels')) else torch.uint8
+    first = np.cumsum([0] + [t.numel() for t in of('masks')])
+    new.pixels = torch.cat([t.to(kind) for t in of('pixels')])
+    new.first = torch.cat([t + int(f) for t, f in zip(of('first'), first)])
+    for k in ('masks', 'sizes', 'statistics'): setattr(new, k, torch.cat(of(k)))
+    new.shapes, new.centres = np.concatenate(of('shapes')), [c for cs in of('centres') for c in cs]
+    new.owners = [s for _, s, names, _ in parts for _ in names]
+    new.names = [n for _, _, names, _ in parts for n in names]
+    return new
+
+def pack(o):
+    from concurrent.futures import ProcessPoolExecutor
+    out, tasks = Path(o.data), []
+    out.mkdir(parents=True, exist_ok=True)
+    for part in ('train', 'valid', 'test'):
+        for s, d in zip(only := o.only.split(',') if o.only else list(SETS), names_of(Path(o.sets), part, only, o.tiny)):
+            tasks += [(Path(o.sets), part, s, d.names[k:k+40], o.tiny) for k in range(0, len(d.names), 40)]
+    with ProcessPoolExecutor(24 if not o.tiny else 1) as pool: done = list(pool.map(_pack_part, tasks))
+    for part in ('train', 'valid', 'test'):
+        images = _joined([p for p in done if p[0] == part])
+        torch.save(images, out/f'{part}.tmp'); os.replace(out/f'{part}.tmp', out/f'{part}.pt')
+        print(part, len(images), images.pixels.dtype, images.pixels.numel(), flush=True)
+
+def load(o, part, device): return torch.load(Path(o.data)/f'{part}.pt', weights_only=False).to(device)
+
+# ---- figures
+@torch.no_grad()
+def figures(model, images):
+    "IoU, nIoU, Pd, Fa of each set, whole images one by one or in batches of one size, fp32."
+    model.eval()
+    allow, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    counts = {s: Counts() for s in dict.fromkeys(images.owners)}
+    groups = {}
+    for i, shape in enumerate(images.shapes): groups.setdefault(tuple(shape), []).append(i)
+    for shape, members in groups.items():
+        most = max(1, 2**21 // int(shape[0]*shape[1])) # 8 images of 512 x 512
+        for k in range(0, len(members), most):
+            part = members[k:k+most]
+            x, y = (torch.stack(t) for t in zip(*(images.whole(i) for i in part)))
+            p, y = (first_output(model(x)) > 0).cpu().numpy()[:, 0], (y > 0).cpu().numpy()[:, 0]
+            for i, a, b in zip(part, p, y): counts[images.owners[i]] += count_image(a, b)
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow, benchmark
+    model.train()
+    keep = ('IoU', 'nIoU', 'Pd', 'Fa', 'images', 'targets', 'found', 'components', 'false_components')
+    return {s: {k: round(float(v), 8) for k, v in summarize(c).items() if k in keep} for s, c in counts.items()}
+
+def score(f): return float(np.mean([(v['IoU'] + v['nIoU'])/2 for v in f.values()]))
+
+# ---- one network, its graph, several trainings
+class Bench:
+    def __init__(self, o, job):
+        self.o, self.job, self.device = o, job, torch.device(o.device)
+        size, batch = (64, 4) if o.tiny else (256, 16)
+        self.recipe = get_recipe('long', prior=0.05, size=size, batch_size=batch, **job.get('recipe', {}))
+        self.train, self.valid = load(o, 'train', self.device), load(o, 'valid', self.device)
+        net, _ = initial_state(job, 0, self.recipe.prior)
+        self.model = net.to(self.device).train()
+        self.windows = WindowsOnDevice(self.train, self.recipe, epoch_order)
+        optimizer = capturable_optimizer(parameter_groups(self.model, self.recipe), self.recipe, self.device)
+        loss = SupervisedLoss(SumLoss(self.recipe.loss, self.recipe.loss_options), getattr(net, 'supervision', ()))
+        t = time.time()
+        self.step = WholeStep(self.model, loss, self.windows, optimizer, job['steps'],
+                              compiled=job.get('compiled', True) and self.device.type == 'cuda')
+        self.windows.set_epoch(0)
+        for place, new in zip(self.step.plan, self.windows.plan().tensors()): place.copy_(new)
+        if self.device.type == 'cuda': self.step.record()
+        self.record_s = time.time() - t
+
+    def run(self, seed, lr, steps):
+        recipe = self.recipe = self.windows.recipe = self.step.recipe = replace(self.recipe, lr=lr, seed=seed)
+        _, state = initial_state(self.job, seed, recipe.prior)
+        from mim_istd.training import on_gpu
+        room = len(self.step.lr)
+        for table, new in ((self.step.lr, on_gpu._rates(recipe, steps)), (self.step.blend, on_gpu._blends(recipe, steps))):
+            table[:steps].copy_(new)
+        self.step.restart(state)
+        torch.cuda.synchronize() if self.device.type == 'cuda' else None
+        t, n = time.time(), len(self.windows)
+        for epoch in range(-(-steps // n)):
+            set_seeds(seed, epoch, 0)
+            self.step.run_epoch(epoch, min(n, steps - epoch*n))
+        losses = self.step.losses[:steps].cpu().numpy()
+        seconds = time.time() - t
+        self.step.swap()
+        result = dict(name=self.job['name'], model=self.job['model'], changes=self.job.get('changes', {}), lr=lr,
+                      seed=seed, steps=steps, batch=recipe.batch_size, size=recipe.size, images=len(self.train),
+                      parameters=sum(p.numel() for p in self.model.parameters()),
+                      gpu=torch.cuda.get_device_name() if self.device.type == 'cuda' else 'cpu',
+                      seconds=round(seconds, 2), steps_per_s=round(steps/seconds, 2), record_s=round(self.record_s, 1),
+                      loss=[float(f'{v:.4g}') for v in losses.reshape(-1)[:steps//20*20].reshape(20, -1).mean(1)]
+                      if steps >= 20 else losses.tolist(), finite=bool(np.isfinite(losses).all()))
+        if result['finite']:
+            t = time.time()
+            result['valid'] = figures(self.model, self.valid)
+            result['score'] = score(result['valid'])
+            result['valid_s'] = round(time.time() - t, 2)
+        else: result['score'] = 0.
+        return result
+
+    def test(self):
+        images = load(self.o, 'test', self.device)
+        return figures(self.model, images)
+
+def write(o, result):
+    with open(Path(o.out)/f'{result["name"]}.jsonl', 'a') as f: f.write(json.dumps(result) + '\n')
+    print(time.strftime('%H:%M:%S'), result['name'], 'seed', result['seed'], 'lr', result['lr'], 'steps', result['steps'],
+          f"{result['steps_per_s']}/s", f"{result['record_s']}s to record", f"score {result['score']:.4f}", flush=True)
+
+def sound(bench, lr):
+    "Whether a few steps give numbers."
+    bench.step.lr[:8].fill_(lr/25)
+    bench.step.restart(initial_state(bench.job, 0, bench.recipe.prior)[1])
+    bench.step.run_epoch(0, min(8, len(bench.windows), bench.job['steps']))
+    return bool(torch.isfinite(bench.step.losses[:8]).all())
+
+def make_bench(o, job):
+    "Compiled if that works and gives numbers, else as a plain graph."
+    try:
+        bench = Bench(o, job)
+        if sound(bench, 0.003) or not job.get('compiled', True): return bench
+        print(job['name'], 'compiled gives NaN', flush=True)
+    except Exception as e:
+        if not job.get('compiled', True): raise
+        print(job['name'], 'compiled fails:', f'{type(e).__name__}: {e}'[:600], flush=True)
+    job['compiled'] = False
+    torch._dynamo.reset()
+    return Bench(o, job)
+
+def do(o, job):
+    bench, lr = make_bench(o, job), job.get('lr', 0.003)
+    for seed in job['seeds']:
+        result = dict(bench.run(seed, lr, job['steps']), kind=job['kind'], compiled=job.get('compiled', True))
+        if job.get('test') and result['finite']: result['test'] = bench.test()
+        name = f'{job["name"]}_s{seed}'
+        torch.save({k: v.half().cpu() if v.is_floating_point() else v.cpu() for k, v in bench.model.state_dict().items()},
+                   Path(o.out)/f'{name}.pt')
+        write(o, result)
+        if (Path(o.out)/'stop').exists(): return
+
+def work(o):
+    "Takes jobs, the first by name, until the file `stop` appears."
+    out, jobs = Path(o.out), Path(o.jobs)
+    out.mkdir(parents=True, exist_ok=True), (jobs/'taken').mkdir(exist_ok=True, parents=True)
+    while not (out/'stop').exists():
+        mine = None
+        for p in sorted(jobs.glob('*.json')) if (Path(o.data)/'valid.pt').exists() and (Path(o.data)/'ready').exists() else ():
+            try: mine = p.rename(jobs/'taken'/p.name)
+            except FileNotFoundError: continue
+            break
+        if mine is None:
+            if o.once: return
+            time.sleep(0.5); continue
+        job = json.loads(mine.read_text())
+        try: do(o, job)
+        except Exception as e:
+            traceback.print_exc()
+            write(o, dict(name=job['name'], seed=-1, lr=0, steps=0, steps_per_s=0, record_s=0, score=0, kind='failed',
+                          error=f'{type(e).__name__}: {e}'[:500]))
+        torch.cuda.empty_cache() if torch.cuda.is_available() else None
+        torch._dynamo.reset()
+
+def test(o):
+    "Figures on the test lists of finished runs, named on the command line: NAME_sSEED."
+    images = load(o, 'test', torch.device(o.device))
+    for name in o.names:
+        base = name.rsplit('_s', 1)[0]
+        job = json.loads(next(Path(o.jobs).glob(f'taken/*{base}.json')).read_text())
+        net = get_model(job['model'], **job.get('changes', {}))
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v
+                             for k, v in torch.load(Path(o.out)/f'{name}.pt', weights_only=True).items()})
+        f = figures(net.to(o.device), images)
+        with open(Path(o.out)/f'test_{name}.jsonl', 'a') as file: file.write(json.dumps(dict(name=name, test=f)) + '\n')
+        print(name, json.dumps(f), flush=True)
+
+if __name__ == '__main__':
+    p = argparse.ArgumentParser()
+    p.add_argument('what', choices=('pack', 'work', 'test')); p.add_argument('names', nargs='*')
+    p.add_argument('--sets', default='data/real'); p.add_argument('--data', default='runs/lab/data')
+    p.add_argument('--out', default='runs/lab/out'); p.add_argument('--jobs', default='runs/lab/jobs')
+    p.add_argument('--device', default='cuda'); p.add_argument('--tiny', type=int, default=0)
+    p.add_argument('--only', default=''); p.add_argument('--once', action='store_true')
+    o = p.parse_args()
+    torch.set_num_threads(2)
+    dict(pack=pack, work=work, test=test)[o.what](o)
