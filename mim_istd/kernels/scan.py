@@ -150,7 +150,6 @@ def _ready(u, delta, A, B, C, D, bias, width):
     A2 = rearrange(A.float() * _LOG2E.value, 'd n -> n d').contiguous()
     return _time_first(u), _time_first(delta), A2, rows(B), rows(C), D.float().contiguous(), bias.float().contiguous()
 
-# %% ../../nbs/book/02_triton_scan.ipynb #d1d569af
 def _launch(kernel, programs, *tensors, **numbers):
     "Launch one warp a program, on the device of the tensors."
     with torch.cuda.device_of(tensors[0]): kernel[(programs,)](*tensors, **numbers, num_warps=1)
@@ -162,7 +161,7 @@ def _carry(ends, total, A2, first, size, reverse):
     programs = len(ends)*size['N']*triton.cdiv(size['D'], LANES)
     _launch(carry_kernel, programs, ends, total, A2, first, **{k: size[k] for k in 'DNS'}, REVERSE=reverse, BD=LANES)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #efe0450e
+# %% ../../nbs/book/02_triton_scan.ipynb #58ad2822
 def _forward(u, delta, A, B, C, D, bias, softplus, save, dtype):
     "y `(B, D, L)` in `dtype`, and the states in their slots `(B, S, slots, N, D)`."
     size, b = _sizes(u, A, B), len(u)
@@ -182,7 +181,7 @@ def _forward(u, delta, A, B, C, D, bias, softplus, save, dtype):
     walk(states, total, slots=states.shape[2], READ=True)
     return rearrange(y, 'b l d -> b d l'), states
 
-# %% ../../nbs/book/02_triton_scan.ipynb #345404aa
+# %% ../../nbs/book/02_triton_scan.ipynb #a9be7932
 @triton.jit
 def _there(h, a2, B, steps, xs, T: tl.constexpr):
     "From the state before T tokens: each decay a, and a·h of the state before it."
@@ -194,7 +193,7 @@ def _there(h, a2, B, steps, xs, T: tl.constexpr):
         decays, olds = decays + (a,), olds + (old,)
     return decays, olds
 
-# %% ../../nbs/book/02_triton_scan.ipynb #6ab77d4c
+# %% ../../nbs/book/02_triton_scan.ipynb #b3b754f2
 @triton.jit
 def _back(passed, a2, B, C, dB, dC, decays, olds, steps, xs, dys, dxs, dsteps, T: tl.constexpr):
     "Backward through T tokens of one state; ∂Δ is still to be multiplied by ln 2, because A2 = A log₂e."
@@ -210,7 +209,7 @@ def _back(passed, a2, B, C, dB, dC, decays, olds, steps, xs, dys, dxs, dsteps, T
         passed = decays[t]*dh
     return passed, dA, dx, dstep
 
-# %% ../../nbs/book/02_triton_scan.ipynb #72d75ef1
+# %% ../../nbs/book/02_triton_scan.ipynb #2f4f05ba
 @triton.jit
 def _states_back(h_at, A2, B, C, dB, dC, passed_at, dA_at, steps, xs, dys, width, D, N, ok, T: tl.constexpr):
     "∂(Δu) and ∂Δ of T tokens, summed over the states."
@@ -227,7 +226,7 @@ def _states_back(h_at, A2, B, C, dB, dC, passed_at, dA_at, steps, xs, dys, width
     tl.debug_barrier()
     return dxs, dsteps
 
-# %% ../../nbs/book/02_triton_scan.ipynb #407df0b6
+# %% ../../nbs/book/02_triton_scan.ipynb #0c73f4ba
 @triton.jit
 def _tokens_back(u, delta, du, ddelta, bias, skip, dbias, dskip, steps, dys, dxs, dsteps, D, left, ok,
                  SOFTPLUS: tl.constexpr, T: tl.constexpr):
@@ -242,7 +241,7 @@ def _tokens_back(u, delta, du, ddelta, bias, skip, dbias, dskip, steps, dys, dxs
         dbias, dskip = dbias + dstep, dskip + us[t]*dys[t]
     return dbias, dskip
 
-# %% ../../nbs/book/02_triton_scan.ipynb #9c95733e
+# %% ../../nbs/book/02_triton_scan.ipynb #c165c028
 @triton.jit(do_not_specialize=_NUMBERS)
 def backward_kernel(u, delta, A2, B, C, skip, bias, dy, states, passed, du, ddelta, dA, dB, dC, dskip, dbias,
                     L, D, N, G, S, per, share, SOFTPLUS: tl.constexpr, T: tl.constexpr, BD: tl.constexpr):
@@ -264,7 +263,7 @@ def backward_kernel(u, delta, A2, B, C, skip, bias, dy, states, passed, du, ddel
     tl.store(dskip + seg*D + d, dskip_d, mask=ok)
     tl.store(dbias + seg*D + d, dbias_d, mask=ok)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #86d00f2c
+# %% ../../nbs/book/02_triton_scan.ipynb #ac09ec29
 @triton.jit(do_not_specialize=_NUMBERS)
 def adjoint_kernel(delta, A2, C, bias, dy, passed, total, L, D, N, G, S, per,
                    SOFTPLUS: tl.constexpr, T: tl.constexpr, BD: tl.constexpr):
@@ -286,7 +285,7 @@ def adjoint_kernel(delta, A2, C, bias, dy, passed, total, L, D, N, G, S, per,
         here, row, first = here - T*D, row - T, first - T
     tl.store(total + seg*D + d, lapse, mask=ok)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #75a7e4e9
+# %% ../../nbs/book/02_triton_scan.ipynb #80e841de
 def _passed(dlast, ready, dy, size, softplus):
     "What each segment is handed from the right, `(B, S, 1, N, D)`."
     b, S, new = len(dy), size['S'], partial(torch.zeros, dtype=torch.float32, device=dy.device)
@@ -299,7 +298,7 @@ def _passed(dlast, ready, dy, size, softplus):
         _carry(passed, total, A2, last, size, reverse=True)
     return passed
 
-# %% ../../nbs/book/02_triton_scan.ipynb #6a0ab1cf
+# %% ../../nbs/book/02_triton_scan.ipynb #6686157a
 def _backward(dy, dlast, states, u, delta, A, B, C, D, bias, softplus):
     "Gradients of the seven inputs."
     size, b, BD, dy = _sizes(u, A, B), len(u), 2*LANES, _time_first(dy)
@@ -315,7 +314,7 @@ def _backward(dy, dlast, states, u, delta, A, B, C, D, bias, softplus):
     grads = [rearrange(x, 'b l d -> b d l') for x in (du, ddelta)] + [reduce(dA, 'b s n d -> d n', 'sum'), *rows]
     return grads + [reduce(x, 'b s d -> d', 'sum') for x in (dskip, dbias)]
 
-# %% ../../nbs/book/02_triton_scan.ipynb #5a6fe4e2
+# %% ../../nbs/book/02_triton_scan.ipynb #f1e9e12e
 @torch.library.custom_op('mim_istd::scan', mutates_args=())
 def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
           save: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -323,7 +322,7 @@ def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, 
     last = rearrange(states[:, -1, -1], 'b n d -> b d n').clone(memory_format=torch.contiguous_format)
     return y, last, states if save else states.new_empty(0)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #493d2185
+# %% ../../nbs/book/02_triton_scan.ipynb #81ca5c99
 @_scan.register_fake
 def _(u, delta, A, B, C, D, bias, softplus, save, dtype):
     (b, d, L), N, size = u.shape, A.shape[1], _sizes(u, A, B)
@@ -331,7 +330,7 @@ def _(u, delta, A, B, C, D, bias, softplus, save, dtype):
     states = new(b, size['S'], size['per'] + 1, N, d) if save else new(0)
     return rearrange(new(b, L, d, dtype=dtype), 'b l d -> b d l'), new(b, d, N), states
 
-# %% ../../nbs/book/02_triton_scan.ipynb #94563bfe
+# %% ../../nbs/book/02_triton_scan.ipynb #98af1889
 @torch.library.custom_op('mim_istd::scan_backward', mutates_args=())
 def _scan_backward(dy: Tensor, dlast: Tensor, states: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
                    D: Tensor, bias: Tensor, softplus: bool) -> List[Tensor]:
@@ -344,7 +343,7 @@ def _(dy, dlast, states, u, delta, *rest):
     return ([rearrange(x, 'b l d -> b d l') for x in like]
             + [torch.empty_like(x, memory_format=torch.contiguous_format) for x in rest[:5]])
 
-# %% ../../nbs/book/02_triton_scan.ipynb #469f55c1
+# %% ../../nbs/book/02_triton_scan.ipynb #4d5e068f
 def _remember(ctx, inputs, output):
     ctx.save_for_backward(output[2], *inputs[:7])
     ctx.softplus = inputs[7]
@@ -355,7 +354,7 @@ def _gradient(ctx, dy, dlast, _):
 
 _scan.register_autograd(_gradient, setup_context=_remember)
 
-# %% ../../nbs/book/02_triton_scan.ipynb #88571ab0
+# %% ../../nbs/book/02_triton_scan.ipynb #c2a3293a
 INTERPRETED = triton.knobs.runtime.interpret if hasattr(triton, 'knobs') else os.environ.get('TRITON_INTERPRET') == '1'
 
 def available() -> bool: # CUDA, or TRITON_INTERPRET=1 set before Triton was imported
@@ -372,7 +371,7 @@ def _check_triton(u, *rest):
         raise BackendUnavailable("the Triton scan needs CUDA tensors, or TRITON_INTERPRET=1 set before Python starts; "
                                  "backend='chunked' runs everywhere")
 
-# %% ../../nbs/book/02_triton_scan.ipynb #48c6db4d
+# %% ../../nbs/book/02_triton_scan.ipynb #6a9b08ea
 def selective_scan_triton(
     u: Tensor, # (B, D, L) input
     delta: Tensor, # (B, D, L) step sizes, before bias and softplus
