@@ -76,14 +76,17 @@ class OrderedLoader(DataLoader):
         share = batch_size // processes
         super().__init__(dataset, bs=share, n=len(dataset) // batch_size * share, drop_last=True, **kwargs)
 
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-        if hasattr(self.dataset, 'set_epoch'): self.dataset.set_epoch(epoch)
+# %% ../../nbs/book/11_training.ipynb #ec572f04
+@patch
+def set_epoch(self:OrderedLoader, epoch):
+    self.epoch = epoch
+    if hasattr(self.dataset, 'set_epoch'): self.dataset.set_epoch(epoch)
 
-    def get_idxs(self):
-        order = epoch_order(len(self.dataset), self.seed, self.epoch)
-        starts = range(self.rank * self.bs, len(order) - self.whole + 1 + self.rank * self.bs, self.whole)
-        return [i for s in starts for i in order[s:s+self.bs]]
+@patch
+def get_idxs(self:OrderedLoader):
+    order = epoch_order(len(self.dataset), self.seed, self.epoch)
+    starts = range(self.rank * self.bs, len(order) - self.whole + 1 + self.rank * self.bs, self.whole)
+    return [i for s in starts for i in order[s:s+self.bs]]
 
 # %% ../../nbs/book/11_training.ipynb #f13b1844
 def make_transform(
@@ -156,6 +159,7 @@ def make_datasets(
     train.transform = make_transform(recipe, collect_targets(train) if 'copy_paste' in recipe.augment else None)
     return train, held and _validation(make, held, recipe, mask_rule)
 
+# %% ../../nbs/book/11_training.ipynb #bb0fc606
 def _validation(make, names, recipe, mask_rule):
     view = input_transform(recipe, recipe.evaluation)
     valid = make(names, transform=view, target=mask_rule or get_protocol(recipe.evaluation).truth)
@@ -193,6 +197,7 @@ class NonFiniteLoss(RuntimeError):
                 f'intact. '
                 'Lower lr, set grad_clip, or take precision bf16 or fp32 instead of fp16.')
 
+# %% ../../nbs/book/11_training.ipynb #9bfcaf6f
 class CheckLoss(Callback):
     "Stops at a loss that is no number."
     run_valid = False
