@@ -7,7 +7,7 @@ __all__ = ['scan_steps', 'scan_long', 'scan_short', 'ScoreMap', 'onnx_model', 'E
            'export_onnx', 'export_program']
 
 # %% ../../nbs/workshop/13_export.ipynb #1297143b
-import functools, json
+import functools, json, warnings
 from pathlib import Path
 from typing import Tuple
 
@@ -124,7 +124,9 @@ def _tidy(made):
 def _followed(whole):
     "The graph of a `ScoreMap`, with free sizes"
     sizes = {0: 'batch', 2: 'height', 3: 'width'}
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # PyTorch's own exporter copies what PyTorch calls outdated: nothing that a user could mend
+        warnings.filterwarnings('ignore', r'`isinstance\(treespec, LeafSpec\)`', FutureWarning)
         made = torch.onnx.export(whole.eval(), (torch.zeros(2, 1, 70, 100),), dynamo=True, opset_version=18,
                                  input_names=['image'], output_names=['score'], dynamic_shapes=(sizes,),
                                  custom_translation_table=_TRANSLATIONS, verbose=False)
