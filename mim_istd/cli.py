@@ -148,7 +148,8 @@ def _as_options(message):
 
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
-              onnxruntime='export')
+              onnxruntime='export',
+              gradio='serve', huggingface_hub='hub')
 
 def _missing(error):
     "How to get the package that an import did not find."
@@ -167,9 +168,15 @@ def _terminated_is_interrupted():
     finally:
         if before is not None: signal.signal(signal.SIGTERM, before)
 
+# %% ../nbs/workshop/12_command_line.ipynb #05d4386e
+def _serve(args):
+    "mim-istd serve"
+    from mim_istd.command.serve import run_serve
+    run_serve(args)
+
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f2
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, synth=_synth, export=_export, weights=_weights,
-                 table=run_table, demo=run_demo)
+                 table=run_table, serve=_serve, demo=run_demo)
 
 # %% ../nbs/workshop/12_command_line.ipynb #add94b73
 def main(

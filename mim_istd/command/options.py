@@ -260,6 +260,21 @@ def _add_weights(commands):
     p.add_argument('weights', nargs='?', metavar='WEIGHTS',
                    help='name, file or run folder (default: all of the package, in short)')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #aa38604d
+_SERVE = """examples:
+  mim-istd serve                      with the weights of the package; prints the address
+  mim-istd serve --weights runs/mine --open
+
+Only this machine reaches the page, and what is dropped on it stays here. Ctrl-C ends it."""
+
+def _add_serve(commands):
+    p = _command(commands, 'serve', 'a web page of this machine to drop images and films on', _SERVE)
+    _add_weights_option(p)
+    _add_model(p)
+    _add_device(p)
+    p.add_argument('--port', type=_between(int, 1, 65535), help='of the page (default: the first free one from 7860)')
+    p.add_argument('--open', action='store_true', help='also open it in the browser')
+
 # %% ../../nbs/workshop/25_command_options.ipynb #1d7b88bc
 def build_parser():
     "All commands and options."
@@ -270,6 +285,7 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_demo):
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_serve,
+                _add_demo):
         add(commands)
     return parser

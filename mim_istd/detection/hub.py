@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HUB_FILE', 'hub_weights']
 
-# %% ../../nbs/workshop/39_hub.ipynb #bd038fa8
+# %% ../../nbs/workshop/39_hub.ipynb #c067ba78
 import functools, json
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from .weights import WeightsError, load_weights, read_card, save_weights
 from ..model.network import MiM
 
-# %% ../../nbs/workshop/39_hub.ipynb #34e6c8b1
+# %% ../../nbs/workshop/39_hub.ipynb #a12ba0d7
 HUB_FILE = 'model.safetensors'
 
 def hub_weights(
@@ -28,7 +28,7 @@ def hub_weights(
     if (Path(name)/HUB_FILE).is_file(): return Path(name)/HUB_FILE
     raise FileNotFoundError(f'No {HUB_FILE} in {name}: give a folder that save_pretrained wrote, or user/repository')
 
-# %% ../../nbs/workshop/39_hub.ipynb #bf36439c
+# %% ../../nbs/workshop/39_hub.ipynb #d5063caf
 _PAGE = '''---
 {{ card_data }}
 ---
@@ -43,7 +43,7 @@ found = Detector(hub_weights('{{ name }}'))('image.png')
 ```
 {{ figures }}'''
 
-# %% ../../nbs/workshop/39_hub.ipynb #b4c52d7b
+# %% ../../nbs/workshop/39_hub.ipynb #3d219b73
 def _figures(card):
     "What was measured, as a Markdown table; nothing if nothing was"
     rows = [(where, protocol, r) for where, by in card.get('test', {}).items() if isinstance(by, dict)
@@ -54,7 +54,7 @@ def _figures(card):
     head = '| set | protocol | IoU, % | nIoU, % | Pd, % | Fa, 1e-6 |\n|---|---|---|---|---|---|\n'
     return '\nOn test images, which were not trained on:\n\n' + head + '\n'.join(lines)
 
-# %% ../../nbs/workshop/39_hub.ipynb #0e7109b8
+# %% ../../nbs/workshop/39_hub.ipynb #b65bf019
 @functools.cache
 def _hub_class():
     "`MiM` with the mixin"
@@ -71,14 +71,14 @@ def _hub_class():
 
     return HubMiM
 
-# %% ../../nbs/workshop/39_hub.ipynb #4247dbce
+# %% ../../nbs/workshop/39_hub.ipynb #bd06892a
 def _told(model, title, name):
     "What the page says of a network"
     images = model.card.get('train_images')
     return dict(title=title, name=name, parameters=f'{sum(p.numel() for p in model.parameters()):,}',
                 images=f', trained on {images} images' if images else '', figures=_figures(model.card))
 
-# %% ../../nbs/workshop/39_hub.ipynb #002d9706
+# %% ../../nbs/workshop/39_hub.ipynb #51968c86
 def _on_hub(model, card):
     "The same network, sharing its tensors, as one that can go to a hub"
     made = _hub_class()(model.config)
@@ -86,7 +86,7 @@ def _on_hub(model, card):
     made.card = dict(getattr(model, 'card', {}), **(card or {}))
     return made
 
-# %% ../../nbs/workshop/39_hub.ipynb #6a03ee9b
+# %% ../../nbs/workshop/39_hub.ipynb #3425c866
 @patch
 def save_pretrained(self: MiM,
     folder, # to write; made if it is not there
@@ -96,7 +96,7 @@ def save_pretrained(self: MiM,
     "Write what `from_pretrained` reads: the weights and a page."
     _on_hub(self, card).save_pretrained(folder, model_card_kwargs=dict(title=title, name=str(folder)))
 
-# %% ../../nbs/workshop/39_hub.ipynb #3ddb5563
+# %% ../../nbs/workshop/39_hub.ipynb #28d9fe46
 @patch
 def push_to_hub(self: MiM,
     name, # 'user/repository'
@@ -108,7 +108,7 @@ def push_to_hub(self: MiM,
     told = dict(title=title or name.split('/')[-1], name=name)
     return _on_hub(self, card).push_to_hub(name, model_card_kwargs=told, **options)
 
-# %% ../../nbs/workshop/39_hub.ipynb #83aa6de6
+# %% ../../nbs/workshop/39_hub.ipynb #c30fcc24
 @patch(cls_method=True)
 def from_pretrained(cls: MiM,
     name, # folder, or 'user/repository' on the hub
