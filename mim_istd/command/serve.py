@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'detect_file', 'describe', 'write_results', 'make_page', 'run_serve']
 
-# %% ../../nbs/workshop/41_serve.ipynb #8676b2a7
+# %% ../../nbs/workshop/41_serve.ipynb #fb727e4b
 import contextlib, copy, dataclasses, tempfile
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..data.sets import SUFFIXES
 from ..detection.detector import Detector, to_csv
 from ..files import to_json, write_whole
 
-# %% ../../nbs/workshop/41_serve.ipynb #c26167b8
+# %% ../../nbs/workshop/41_serve.ipynb #5685b122
 def detect_file(
     detector, # `Detector`
     path, # image, stack or film
@@ -32,7 +32,7 @@ def detect_file(
     if not found: raise ValueError(said.replace(str(path), Path(path).name))
     return found, said.replace(str(path), Path(path).name)
 
-# %% ../../nbs/workshop/41_serve.ipynb #168ab906
+# %% ../../nbs/workshop/41_serve.ipynb #a871b177
 COLUMNS = ['frame', 'x, px', 'y, px', 'area, px', 'peak', 'SCR']
 
 def _row(found, target):
@@ -46,7 +46,7 @@ def _surest(found, most):
 
 def _caption(found): return ('' if found.frame is None else f'frame {found.frame}: ') + f'{len(found)} found'
 
-# %% ../../nbs/workshop/41_serve.ipynb #dccfad9d
+# %% ../../nbs/workshop/41_serve.ipynb #ed8154c1
 def describe(
     found, # list of `Detections` of one file
     said='', # anything to be added
@@ -57,7 +57,7 @@ def describe(
     where = f'{frames} frames' if frames > 1 else 'the image'
     return f"**{targets} target{'s' * (targets != 1)}** in {where} of {W} × {H} pixels. {said}"
 
-# %% ../../nbs/workshop/41_serve.ipynb #312cef6c
+# %% ../../nbs/workshop/41_serve.ipynb #85d696b6
 def write_results(
     found, # list of `Detections` of one file
     folder, # to write to
@@ -69,22 +69,23 @@ def write_results(
     for name, text in files.items(): write_whole(Path(folder)/name, text.encode())
     return [str(Path(folder)/name) for name in files]
 
-# %% ../../nbs/workshop/41_serve.ipynb #d2dd2c1c
+# %% ../../nbs/workshop/41_serve.ipynb #eaa312de
 def _look(detector, folder):
     "What the page calls: a file and the sliders to what is shown"
     import gradio
     def look(path, threshold, min_area, progress=gradio.Progress()):
-        if path is None: return '', [], [], None
+        if path is None: return '', gradio.Gallery([], selected_index=None), [], None
         own = copy.copy(detector)   # the sliders of one visitor are not those of another
         own.threshold, own.min_area = threshold, int(min_area)
         try: found, said = detect_file(own, path, progress=lambda n: progress((n, None), unit='frames'))
         except (OSError, ValueError, TypeError, MemoryError) as e: raise gradio.Error(str(e), print_exception=False) from e
         shown = [(d.overlay(), _caption(d)) for d in _surest(found, 12)]
         rows = [_row(d, t) for d in (f.to_dict() for f in found) for t in d['targets']]
-        return describe(found, said), shown, rows, write_results(found, tempfile.mkdtemp(dir=folder))
+        gallery = gradio.Gallery(shown, selected_index=0)   # the first in full, the others below it
+        return describe(found, said), gallery, rows, write_results(found, tempfile.mkdtemp(dir=folder))
     return look
 
-# %% ../../nbs/workshop/41_serve.ipynb #3fa24ea7
+# %% ../../nbs/workshop/41_serve.ipynb #d483e3f3
 _TEXT = """# Small targets in infrared images
 Drop an image, a stack or a film: PNG and TIFF of 8 to 32 bits, BMP, JPEG, GIF, NPY, MP4 and what else holds frames."""
 
@@ -108,7 +109,7 @@ def make_page(
         for event in (given[0].change, given[1].release, given[2].release): event(look, given, shown, api_name='detect')
     return page
 
-# %% ../../nbs/workshop/41_serve.ipynb #7047cce3
+# %% ../../nbs/workshop/41_serve.ipynb #684a68b6
 def run_serve(args):
     "mim-istd serve"
     import gradio
