@@ -80,9 +80,9 @@ def _source(kernel, fixed):
     aligned = {(i,): [['tt.divisibility', 16]] for i, n in enumerate(names) if kind(n) == '*fp32' or n in ('XS', 'PS')}
     return ASTSource(kernel, {n: kind(n) for n in names}, {(names.index(k),): v for k, v in fixed.items()}, aligned)
 
-# %% ../../nbs/workshop/02_common_parts.ipynb #997b8593
+# %% ../../nbs/workshop/02_common_parts.ipynb #761fba5d
 def compile_kernel(kernel, arch=90, warps=1, maxnreg=None, **fixed):
-    "Compile a kernel for an NVIDIA GPU of compute capability arch/10; no GPU needed. `fixed`: its compile-time numbers."
+    "Compile for an NVIDIA GPU of compute capability arch/10; no GPU needed. `fixed`: compile-time numbers."
     from triton.backends.compiler import GPUTarget
     return triton.compile(_source(kernel, fixed), target=GPUTarget('cuda', arch, 32),
                           options=dict(num_warps=warps, maxnreg=maxnreg))

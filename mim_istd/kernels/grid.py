@@ -683,8 +683,9 @@ def _geometry(x, rows, K, hw, directions, shared, T):
         DIRS=sum(w << (2 * k) for k, w in enumerate(directions)), T=T, RAGGED=_ragged(L, H, T, directions),
         WIDE=(L + 4*T) * max(xs, width, D * BLOCK // KEEP) >= WIDE_FROM, D=D, K=K, num_warps=1)
 
-# %% ../../nbs/workshop/02_grid_kernels.ipynb #a45b7286
-def _pointers(x, dt, rows, weight, bias, A): return x, x if dt is None else dt, rows, bias if weight is None else weight, bias, A
+# %% ../../nbs/workshop/02_grid_kernels.ipynb #6ac4d830
+def _pointers(x, dt, rows, weight, bias, A):
+    return x, x if dt is None else dt, rows, bias if weight is None else weight, bias, A
 
 def _rank(weight): return 0 if weight is None else weight.shape[-1]
 

@@ -122,7 +122,8 @@ def _check_core(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, 
                    dt_bias=dt_bias, A=A, D=D, norm_weight=norm_weight, norm_bias=norm_bias)
     if not directions or any(w not in (0, 1, 2, 3) for w in directions):
         raise ValueError(f'directions must be one or more of 0, 1, 2, 3, got {tuple(directions)}')
-    if not A.shape[2]: raise ValueError(f'the scan needs at least one state, got N = 0 from A of shape {tuple(A.shape)}')
+    if not A.shape[2]:
+        raise ValueError(f'the scan needs at least one state, got N = 0 from A of shape {tuple(A.shape)}')
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise TypeError(f"x must be float32, float16 or bfloat16, got {x.dtype}; backend='chunked' takes float64")
 
