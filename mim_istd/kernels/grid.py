@@ -320,13 +320,13 @@ def scan_forward_kernel(
     XS, PS = _wide(XS, WIDE), _wide(PS, WIDE)
     channel = _channel(A, BIAS, SKIP, WDT, k, me, D, N, R)
     P += b * L * PS + k * (PS // K)
-    h, carry = _no_states(N), (bk * segments + seg).to(tl.int64) * D * N + me.dn
-    if START: h += tl.load(H0 + carry)
+    h, carry = _no_states(N), (bk * segments + seg).to(tl.int64) * D * N
+    if START: h += tl.load(H0 + carry + me.dn)
     h, total, seen = _forward_walk(
         h, Source(X + b * L * XS + k * xk, DT + b * L * XS + k * yk, P, XS, PS), Y + b * L * XS + k * yk,
         KEPT + bk.to(tl.int64) * CHUNKS * (T // 8) * D * N, channel, me, walk, seg * PER,
         tl.minimum(seg * PER + PER, CHUNKS), Fixed(D, R, N, T, SOFTPLUS, RAGGED, WIDE), SAVE, READ)
-    if LAST: tl.store(END + carry, h, mask=me.inside[:, :, None])
+    if LAST: tl.store(END + carry + me.dn, h, mask=me.inside[:, :, None])
     if not READ:
         tl.store(TOTAL + (bk * segments + seg) * D + me.d, _fold((total,), me.lane, 16, 8)[0], mask=me.inside)
     _pretend(SEEN, seen, seg, me.lane)
@@ -432,14 +432,14 @@ def _store_row(row, DP, ps, p, l0, me, walk, PS, G: tl.constexpr, r: tl.constexp
 
 # %% ../../nbs/workshop/02_grid_kernels.ipynb #ebab0f4b
 @triton.jit
-def _project_back(draw, low, weight, dw, DP, me, ok, F):
+def _project_back(draw, low, weight, dw, DP, at, me, ok, F):
     "Gradient of four steps' raw Δ through the projection: rows to DP; dt_weight's gradient added up."
     more, low_grad = (), ()
     for r in tl.static_range(F.R // 4):
         more = more + (dw[r] + draw[:, :, None] * low[r],)
         low_grad = low_grad + _unstack(draw[:, :, None] * weight[r])
     value, c = _fold(low_grad, me.lane, 4, 1)[0], me.lane % 8
-    tl.store(DP + 2 * F.N + (c // 2 + 4 * (c % 2) if F.R == 4 else c), value, mask=ok)
+    tl.store(DP + at + 2 * F.N + (c // 2 + 4 * (c % 2) if F.R == 4 else c), value, mask=ok)
     return more
 
 # %% ../../nbs/workshop/02_grid_kernels.ipynb #86b5d4ce
@@ -484,7 +484,7 @@ def _touch_back(source, DY, p, l0, walk, me, ok, F):
         got += tl.load(DY + _ahead(p, walk, me.lane // (32 // F.T)) * source.XS + me.d0, ok, 0.0).to(tl.float32)
     return got
 
-# %% ../../nbs/workshop/02_grid_kernels.ipynb #23695be0
+# %% ../../nbs/workshop/02_grid_kernels.ipynb #8a3b30b9
 @triton.jit
 def _store_steps(sums, x, dt, dy, low, gu, ga, p, l, source, to, channel, me, walk, F):
     "∂x, and ∂Δ or its rows, of four steps; the sums, grown."
@@ -493,7 +493,7 @@ def _store_steps(sums, x, dt, dy, low, gu, ga, p, l, source, to, channel, me, wa
     draw = tl.where(me.inside & real, draw, 0.0) if F.RAGGED or F.D % 8 != 0 else draw
     tl.store(to.DX + p * source.XS + me.d, gu * dt + channel.skip * dy, mask=me.inside & real)
     skip, bias, weight = sums.skip + dy * x, sums.bias + draw, sums.weight
-    if F.R > 0: weight = _project_back(draw, low, channel.weight, weight, to.DP + p * source.PS, me, real, F)
+    if F.R > 0: weight = _project_back(draw, low, channel.weight, weight, to.DP, p * source.PS, me, real, F)
     else: tl.store(to.DDT + p * source.XS + me.d, draw, mask=me.inside & real)
     return Sums(sums.a, weight, bias, skip)
 
