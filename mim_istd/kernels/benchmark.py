@@ -99,19 +99,19 @@ def time_core(shape, device, backend='auto'):
 # %% ../../nbs/workshop/04_kernel_benchmark.ipynb #058dff16
 def time_scan(shape, device):
     "The outer scan's kernels alone."
-    from mim_istd.kernels import fused as st
+    from mim_istd.kernels.grid import Layout, launch_scan, launch_scan_back
     (B, H, W, D, R), directions = shape, (0, 1, 2, 3)
     x, _, x_proj, dt_weight, dt_bias, A, skip, *_ = [t.detach() for t in core_inputs(*shape, device=device)]
-    layout = st._Layout(R, A.shape[-1])
+    layout = Layout(R, A.shape[-1])
     flat = x.view(B, H*W, D)
     rows = layout.rows(flat, x_proj)
     dt, weight = layout.delta(rows, dt_weight)
     inputs = flat, dt, rows, weight, dt_bias, layout.states(A), skip
-    kept, dy = st._launch_forward(*inputs, (H, W), directions, save=True)[1], torch.randn_like(flat)
+    kept, dy = launch_scan(*inputs, (H, W), directions, save=True)[1], torch.randn_like(flat)
     clock = lambda f: median_ms(f, device, graph=True)
-    return dict(scan_forward=clock(lambda: st._launch_forward(*inputs, (H, W), directions)),
-                scan_forward_saving=clock(lambda: st._launch_forward(*inputs, (H, W), directions, save=True)),
-                scan_backward=clock(lambda: st._launch_backward(*inputs, dy, kept, (H, W), directions)))
+    return dict(scan_forward=clock(lambda: launch_scan(*inputs, (H, W), directions)),
+                scan_forward_saving=clock(lambda: launch_scan(*inputs, (H, W), directions, save=True)),
+                scan_backward=clock(lambda: launch_scan_back(*inputs, dy, kept, (H, W), directions)))
 
 # %% ../../nbs/workshop/04_kernel_benchmark.ipynb #91438551
 def time_mamba(shape, device):

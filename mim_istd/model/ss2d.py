@@ -108,9 +108,9 @@ def ss2d_scan(
 _FOUND = []   # after the first look: the module, or None
 
 def _triton():
-    "`mim_istd.kernels.fused`, or None without Triton; imported at the first look, remembered after it."
+    "`mim_istd.kernels.ss2d`, or None without Triton; imported at the first look, remembered after it."
     if not _FOUND:
-        try: _FOUND.append(importlib.import_module('mim_istd.kernels.fused'))
+        try: _FOUND.append(importlib.import_module('mim_istd.kernels.ss2d'))
         except ImportError: _FOUND.append(None)
     return _FOUND[0]
 
