@@ -106,13 +106,17 @@ BACKENDS = {'reference': _reference, 'loop': _loop, 'chunked': _chunked,
             'triton': 'mim_istd.kernels.fused:selective_scan_triton'}
 
 # %% ../../nbs/book/01_selective_scan.ipynb #ccf54e85
-_LOADED = {}   # modules found so far: a compiled program may look here, but not import
+_LOADED = {}   # modules found so far, or why not: a compiled program may look here, but not import
 
-def _module(name: str):
-    "A module from below in the chain, imported when first asked for."
-    if name not in _LOADED: _LOADED[name] = importlib.import_module(name)
-    return _LOADED[name]
+def _module(name: str, needed: bool = True):
+    "A module from further down the road, imported when first asked for; one that is not needed may be None."
+    if name not in _LOADED:
+        try: _LOADED[name] = importlib.import_module(name)
+        except ImportError as e: _LOADED[name] = e
+    if not isinstance(_LOADED[name], ImportError): return _LOADED[name]
+    if needed: raise _LOADED[name]
 
+# %% ../../nbs/book/01_selective_scan.ipynb #018e5514
 def _resolve(name: str):
     "The function behind a backend's name."
     if name not in BACKENDS:
