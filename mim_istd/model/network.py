@@ -117,7 +117,7 @@ def read_config(
     if foreign:
         names = ', '.join(f'{k}={v!r}' for k, v in foreign.items())
         raise ValueError(f"the configuration says {names}, which MiMConfig cannot build; if it is a row of an "
-                         f"ablation, mim_istd.experiments.ablations.build_variant builds it, else it is of a newer "
+                         f"ablation, mim_istd.experiments.variants.build_variant builds it, else it is of a newer "
                          f"mim_istd")
     return {k: v for k, v in saved.items() if k not in _RETIRED}
 
