@@ -116,7 +116,9 @@ def _progress(run, recipe):
     return f'stopped after {epochs} of {recipe.epochs} epochs ({epochs*steps} of {recipe.epochs*steps} steps)'
 
 # %% ../../nbs/experiments/06_equal_budget.ipynb #0ef8b2b0
-_CHILD = "import json, sys; from mim_istd.experiments.equal_budget import train_one; train_one(**json.loads(sys.argv[1]))"
+_CHILD = """import json, sys
+from mim_istd.experiments.equal_budget import train_one
+train_one(**json.loads(sys.argv[1]))"""
 
 def _start(arguments, log, threads):
     "A process that runs `train_one` and writes what it prints into a file"

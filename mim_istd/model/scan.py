@@ -173,17 +173,12 @@ def selective_scan(
     delta_softplus: bool = False, # Apply softplus to `delta + delta_bias`
     return_last_state: bool = False, # Return the state after the last token too
     *,
-    backend: str = 'auto', # 'auto', 'reference', 'loop', 'chunked' or 'triton'
+    backend: str = 'auto', # one of `BACKENDS`; 'auto' chooses by the tensors
 ) -> Tensor: # `y` (B, D, L) in u's dtype; with `return_last_state` also the state (B, D, N)
     """Selective scan (S6): `h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t]`, `y[t] = C[t] h[t] + D u[t]`.
 
     Argument order and shapes are those of Mamba's `selective_scan_fn`. The state is float32, or float64 if `u` is.
-    'reference' runs step by step in float64, 'loop' step by step in the state's dtype, 'chunked' in vectorised chunks
-    with its own backward (first derivatives only), 'triton' in GPU kernels. 'auto' takes 'triton' for CUDA tensors
-    where it is available, else 'chunked', and 'loop' in forward mode, which only the loops know. An empty batch or sequence gives an empty `y` and a zero state.
-
-    Raises `ValueError` or `TypeError` for arguments that don't fit together, `BackendUnavailable` for a backend
-    that this machine lacks."""
+    Raises `ValueError` or `TypeError` for what does not fit together, `BackendUnavailable` for what is not here."""
     _check(u, delta, A, B, C, D, z, delta_bias)
     rest = delta, A, B, C, D, z, delta_bias
     if backend == 'auto': backend = _choose(u, rest)
