@@ -16,7 +16,7 @@ from .command.options import build_parser, complain
 def _train(args):
     "mim-istd train"
     import json
-    from mim_istd.model.network import MiMConfig
+    from mim_istd.model.network import MiMConfig, read_config
     from mim_istd.training.recipe import get_recipe
     from mim_istd.training.loop import train
     out, saved = Path(args.out), Path(args.out)/'recipe.json'
@@ -25,7 +25,7 @@ def _train(args):
     if args.resume and not (out/'last.pt').exists(): raise FileNotFoundError(f'no run in {out} to go on with')
     model = args.model or (None if args.weights else 'laptop')
     if args.resume and not args.model:
-        config = json.loads(saved.read_text(encoding='utf-8'))['config']
+        config = read_config(json.loads(saved.read_text(encoding='utf-8'))['config'])
         model = config['model'] if 'model' in config else MiMConfig(**config)
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
     recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from ..model.network import MiM, MiMConfig, get_model, list_models
+from ..model.network import MiM, MiMConfig, get_model, list_models, read_config
 
 from ..files import to_json, write_whole
 
@@ -91,7 +91,8 @@ def read_card(
 # %% ../../nbs/workshop/21_weights.ipynb #85d85f30
 def _build(config):
     "The network that a saved config describes."
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}   # JSON knows no tuples
+    # JSON knows no tuples
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in read_config(config).items()}
     return get_model(config.pop('model'), **config) if 'model' in config else MiM(MiMConfig(**config))
 
 # %% ../../nbs/workshop/21_weights.ipynb #563fc181

@@ -34,7 +34,7 @@ from ..detection.weights import find_weights, load_weights
 from ..files import to_json, write_whole
 from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
-from ..model.network import MiM, MiMConfig, get_model
+from ..model.network import MiM, MiMConfig, get_model, read_config
 from .folders import RunFolder, ValidateEvery, load_state, lock_run
 from .losses import SupervisedLoss, first_output
 from .recipe import AUGMENTATIONS, Recipe, SumLoss, get_recipe, learning_rate, make_optimizer
@@ -463,6 +463,7 @@ def _check_same(then, now, out, but=()):
     defaults['data'] = {k: v for k, v in now['data'].items() if k.endswith(('_content', '_rule'))}
     for part in ('recipe', 'config', 'data'):
         a, b = then.get(part, {}), now[part]
+        if part == 'config' and a != b: a = read_config(a)   # of an older run
         # a field that a run does not name is younger than the run
         a = {k: v for k, v in defaults.get(part, {}).items() if k in b} | a
         if wrong := [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys())

@@ -21,6 +21,7 @@ from ..data.reading import read_image
 from ..data.sets import IRSTDataset, binarize, image_statistics
 from ..data.masks import _fit_mask, read_mask
 from .recipe import AUGMENTATIONS, learning_rate
+from .steps import record_graph
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #60a52308
 _TYPES = (np.uint8, np.int16, np.float32) # from narrow to wide
@@ -325,25 +326,12 @@ def _advance(self:WholeStep):
     self.losses.index_copy_(0, self.step, loss[None].float())
     self.step += 1
 
-# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #2cf67323
-@patch
-def _warm_up(self:WholeStep, steps):
-    "Some steps beside the current stream, in which libraries choose their kernels."
-    cudnn, side = torch.backends.cudnn, torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=not self.recipe.deterministic,
-                     deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32), torch.cuda.stream(side):
-        for _ in range(steps): self._advance()
-    torch.cuda.current_stream().wait_stream(side)
-
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #678c6c19
 @patch
 def record(self:WholeStep, warm_up=3):
     "Makes the graph; weights, statistics, optimizer and average are afterwards what they were."
-    kept, graph = {k: v.clone() for k, v in self.model.state_dict().items()}, torch.cuda.CUDAGraph()
-    self._warm_up(warm_up)
-    with torch.cuda.graph(graph): self._advance()
-    self.graph = graph
+    kept = {k: v.clone() for k, v in self.model.state_dict().items()}
+    self.graph, _ = record_graph(self._advance, warm_up, benchmark=not self.recipe.deterministic)
     self.restart(kept)
     return self
 
