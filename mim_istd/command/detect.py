@@ -198,11 +198,12 @@ class _Lines:
         self.bar(self.done - 1)
 
     def skipped(self, error):
+        "Say that a file failed, or the rest of it."
         path, self.failed = str(self.jobs[self.current].path), self.failed + 1
-        after = f' after {self.frames} frames' if self.frames else ''
+        what = 'skipped' if not self.frames else f"only {self.frames} frame{'s' * (self.frames > 1)}"
         self.bar.clear()
-        complain(f'skipped{after}: {error}' if path in str(error)
-                  else f'skipped {path}{after}: {error or type(error).__name__}')
+        complain(f'{what}: {error}' if path in str(error)
+                 else f"{what}{' of' * (self.frames > 0)} {path}: {error or type(error).__name__}")
 
     def end(self):
         if not self.frames or self.args.quiet: return

@@ -286,6 +286,29 @@ def _decode(path):
     except FileNotFoundError: raise
     except _BROKEN as e: raise _refusal(path, e) from e
 
+# %% ../../nbs/workshop/07_image_files.ipynb #6e3dad84
+def _is_deep(image):
+    "Whether the file of an opened PIL image, in colour, has more bits than Pillow keeps."
+    path = getattr(image, 'filename', '')
+    if image.mode not in ('LA', 'RGB', 'RGBA') or not path or not Path(path).is_file(): return False
+    if image.format == 'TIFF': return max(image.tag_v2.get(258, (8,))) > 8
+    if image.format != 'PNG': return False
+    with open(path, 'rb') as f: return f.read(25)[24:] == b'\x10'
+
+# %% ../../nbs/workshop/07_image_files.ipynb #3c388157
+def _opened(
+    image, # a PIL image
+):
+    "The pixels of an image that somebody else has opened, with the bits that Pillow has dropped if its file still has them."
+    seen = _one_frame(image)
+    if not _is_deep(image): return seen
+    try: whole = _decode(image.filename)
+    except DataError: whole = seen
+    if whole.dtype == np.uint16 and np.array_equal(whole >> 8, seen): return whole
+    warnings.warn(f'{image.filename} has 16 bits a channel, of which Pillow keeps the upper 8; give the path instead of '
+                  f'the opened image', stacklevel=3)
+    return seen
+
 # %% ../../nbs/workshop/07_image_files.ipynb #1c81478d
 def _bands(
     shape, # of an array

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..data.augment import Resize
 from ..data.frames import read_ahead, read_frames
-from ..data.reading import DataError, _bands, _float32, _grey, _one_frame, read_pixels
+from ..data.reading import DataError, _bands, _float32, _grey, _opened, read_pixels
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import local_background
 from .tiles import OVERLAP, _measuring, bytes_per_pixel, choose_tile, free_memory, score_tiles, tile_starts
@@ -89,7 +89,7 @@ def as_grey(
 ) -> np.ndarray: # (H, W) float32, in its own range; above 16 million pixels in its own type
     "One image of any kind in grey. A PIL image is read as its file would be, whatever its mode."
     if isinstance(image, (str, os.PathLike)): return _kept(read_pixels(image))
-    if isinstance(image, Image.Image): return _kept(_grey(_one_frame(image)))
+    if isinstance(image, Image.Image): return _kept(_grey(_opened(image)))
     if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
     a = _as_array(image)
     if a.ndim == 4 and a.shape[0] == 1: a = a[0]
