@@ -347,6 +347,14 @@ def _float32(a):
     "The array as float32; what lies beyond its range becomes infinite."
     with np.errstate(over='ignore'): return np.ascontiguousarray(a, dtype=np.float32)
 
+# %% ../../nbs/workshop/07_image_files.ipynb #16fb08c2
+_LARGE = 2**24   # px; from here on memory counts
+
+def _kept(grey):
+    "float32, unless that would take much more memory."
+    return grey if grey.size > _LARGE and grey.dtype.kind in 'biuf' and grey.dtype.itemsize <= 4 else _float32(grey)
+
+# %% ../../nbs/workshop/07_image_files.ipynb #bb34724a
 def read_image(
     path, # as `read_pixels`
 ) -> np.ndarray: # (H, W) float32

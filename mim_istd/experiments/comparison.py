@@ -23,7 +23,8 @@ from torch.utils.data import ConcatDataset
 
 from ..baselines.classical import CLASSICAL
 from ..data.sets import IRSTDataset, find_dataset, open_folder
-from ..detection.detector import Detector, to_display
+from ..detection.detector import Detector
+from ..detection.outputs import to_display
 from ..detection.weights import find_weights, list_weights, read_card
 from ..files import to_json, write_whole
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
