@@ -59,6 +59,7 @@ def _evaluate(args):
         print(f'{name}: {report(figures[name])}', flush=True)
     if args.json: write_whole(args.json, to_json(figures) + '\n')
 
+# %% ../nbs/workshop/12_command_line.ipynb #2728f787
 def _measure(detector, data, protocol, args):
     bar = sys.stderr.isatty()
     if detector.method:
@@ -100,7 +101,8 @@ def _export(args):
     detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
     if size: export_program(detector, out, size, not args.standardized)
     else: export_onnx(detector, out, not args.standardized)
-    print(f"{out}: {out.stat().st_size/1e6:.1f} MB, images of {f'{size[0]} × {size[1]} pixels' if size else 'any size'}", flush=True)
+    takes = f'{size[0]} × {size[1]} pixels' if size else 'any size'
+    print(f'{out}: {out.stat().st_size/1e6:.1f} MB, images of {takes}', flush=True)
     if args.no_check or args.standardized: return
     try: found = check_export(out, detector, size)
     except ExportError:

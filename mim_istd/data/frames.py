@@ -160,6 +160,7 @@ def _rate(film, stream):
     rate = stream.codec_context.framerate if film.format.name == 'h264' else stream.average_rate
     return float(rate) if rate else None
 
+# %% ../../nbs/workshop/08_frames.ipynb #13af444c
 def _video_frames(path):
     "(pixels, index, time) of each frame; `DataError` after the last one if something of the film is missing."
     try: import av
@@ -216,7 +217,8 @@ def sequence_numbers(
 ) -> list: # of the frame number of each
     """The frame number in each name: the last group of digits that differs in all of them.
 
-    `cam2_frame_0010_1080p.png` is frame 10. Where no group does, as in names without digits, their places in natural order."""
+    `cam2_frame_0010_1080p.png` is frame 10. Where no group does, as in names without digits, their places in
+    natural order."""
     stems = [Path(n).stem for n in names]
     groups = [[int(d) for d in re.findall(r'\d+', s)] for s in stems]
     width = min(map(len, groups), default=0)

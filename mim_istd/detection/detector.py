@@ -137,6 +137,7 @@ class Detector:
         self.tile, self.overlap, self.multiple, self.needed = tile, overlap, getattr(self.model, 'multiple', 64), None
         if tile is not None: self._check_tile(model)
 
+# %% ../../nbs/book/12_detection.ipynb #5bb9d083
 def _check_threshold(t):
     if not 0 <= t <= 1: raise ValueError(f'threshold is a probability between 0 and 1, got {t}')
     return t
@@ -172,7 +173,8 @@ def _logits(detector, shown):
         raise MemoryError(f'an image of {shown.shape[3]} × {shown.shape[2]} px does not fit into the memory of '
                           f'{detector.device}; use another device or a part of the image') from e
     if logits.shape == shown.shape: return logits
-    raise ValueError(f'the network gave {tuple(logits.shape)} for an image {shown.shape}; one logit a pixel is expected')
+    raise ValueError(f'the network gave {tuple(logits.shape)} for an image {shown.shape}; one logit a pixel is '
+                     f'expected')
 
 # %% ../../nbs/book/12_detection.ipynb #4446217c
 @patch
@@ -225,6 +227,7 @@ def score(self:Detector,
             if self.card.get('input_size') or tile < self.overlap + self.multiple: raise
     return score_tiles(self._score_part, grey, statistics, tile, self.overlap, self.multiple)[:H, :W]
 
+# %% ../../nbs/book/12_detection.ipynb #77ac013d
 @patch
 def _score_part(self:Detector, x):
     "Scores (h, w) of a standardized image or tile (h, w)."

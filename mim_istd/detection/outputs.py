@@ -78,7 +78,7 @@ def _csv_rows(detections, fields):
 def to_csv(
     detections, # `Detections` or what their `to_dict` gives; one or a list
 ) -> str: # a line of names, then one line a target
-    "All targets of some images as one table, with frame and time if any image has them; one without targets has no line."
+    "All targets of some images as one table; with frame and time if any has them. No target, no line."
     several = detections if isinstance(detections, (list, tuple)) else [detections]
     dicts = [d if isinstance(d, dict) else d.to_dict() for d in several]
     fields = _STREAM_FIELDS if any('frame' in d for d in dicts) else CSV_FIELDS
@@ -173,10 +173,11 @@ def _images_at(p, recursive, skip, suffixes):
                         and skip not in f.resolve().parents and not _is_output(f))
     return [(f, p) for f in sorted(p.rglob('*') if recursive else p.iterdir()) if wanted(f)]
 
+# %% ../../nbs/workshop/11_many_files.ipynb #d999ba15
 def is_result(
     path, # of a JSON file
 ) -> bool:
-    "Whether this JSON file is one of `Detections`, not of somebody else. Its first bytes say so."
+    "Whether this JSON file is one of `Detections`, by its first bytes."
     try:
         with open(path, 'rb') as f: return f.read(12).startswith(b'{\n "image":')
     except OSError: return False
@@ -282,7 +283,7 @@ def rebuild_table(
 def lock_folder(
     folder, # it is made
 ):
-    "Nobody else writes results into a folder meanwhile; `OSError` if somebody does."
+    "No other run writes results into a folder meanwhile; `OSError` if one does already."
     Path(folder).mkdir(parents=True, exist_ok=True)
     lock = FileLock(Path(folder)/'.mim-istd.lock', timeout=0)
     try: lock.acquire()

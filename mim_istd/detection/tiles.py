@@ -80,7 +80,8 @@ def peak_bytes(
 ) -> int: # bytes
     "The most bytes that live at once during a call: those allocated in it, and `tensors`. Threads measure in turn."
     there = sum({(s := t.untyped_storage())._cdata: s.nbytes() for t in tensors}.values())
-    with _measuring: return there + (_peak_on_gpu if torch.device(device).type == 'cuda' else _peak_on_host)(run, device)
+    with _measuring:
+        return there + (_peak_on_gpu if torch.device(device).type == 'cuda' else _peak_on_host)(run, device)
 
 def _peak_on_gpu(run, device):
     torch.cuda.synchronize(device); torch.cuda.reset_peak_memory_stats(device)
