@@ -265,6 +265,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mim_istd.cli._given': ('workshop/command_line.html#_given', 'mim_istd/cli.py'),
                               'mim_istd.cli._measure': ('workshop/command_line.html#_measure', 'mim_istd/cli.py'),
                               'mim_istd.cli._missing': ('workshop/command_line.html#_missing', 'mim_istd/cli.py'),
+                              'mim_istd.cli._say': ('workshop/command_line.html#_say', 'mim_istd/cli.py'),
                               'mim_istd.cli._synth': ('workshop/command_line.html#_synth', 'mim_istd/cli.py'),
                               'mim_istd.cli._terminated_is_interrupted': ( 'workshop/command_line.html#_terminated_is_interrupted',
                                                                            'mim_istd/cli.py'),
