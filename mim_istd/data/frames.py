@@ -175,7 +175,7 @@ def _video_frames(path):
                 if first is None: first = seconds
                 yield _grey_frame(frame), i, None if seconds is None else round(seconds - first, 6)
     except av.FFmpegError as e: raise DataError(f'{e.strerror or e}; if it is a damaged copy, fetch it again') from e
-    if missing := account.missing(): raise DataError(f'{path} is damaged: {missing}. What could be read is kept')
+    if missing := account.missing(): raise DataError(f'{path} is not whole: {missing}. What could be read is kept')
 
 # %% ../../nbs/workshop/08_frames.ipynb #4c44c152
 _UNREAD = {s: 'a radiometric film of a camera maker' for s in ('.seq', '.csq', '.ptw', '.ats', '.sfmov', '.fff')}
