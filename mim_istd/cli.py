@@ -59,6 +59,7 @@ def _evaluate(args):
         print(f'{name}: {report(figures[name])}', flush=True)
     if args.json: write_whole(args.json, to_json(figures) + '\n')
 
+# %% ../nbs/workshop/12_command_line.ipynb #2728f787
 def _measure(detector, data, protocol, args):
     bar = sys.stderr.isatty()
     if detector.method:
@@ -100,7 +101,8 @@ def _export(args):
     detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
     if size: export_program(detector, out, size, not args.standardized)
     else: export_onnx(detector, out, not args.standardized)
-    print(f"{out}: {out.stat().st_size/1e6:.1f} MB, images of {f'{size[0]} × {size[1]} pixels' if size else 'any size'}", flush=True)
+    takes = f'{size[0]} × {size[1]} pixels' if size else 'any size'
+    print(f'{out}: {out.stat().st_size/1e6:.1f} MB, images of {takes}', flush=True)
     if args.no_check or args.standardized: return
     try: found = check_export(out, detector, size)
     except ExportError:
@@ -171,6 +173,16 @@ def _terminated_is_interrupted():
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, synth=_synth, export=_export, weights=_weights,
                  table=run_table, demo=run_demo)
 
+# %% ../nbs/workshop/12_command_line.ipynb #177cbc18
+def _say(e):
+    "One line for an exception, and the exit status that it means."
+    if isinstance(e, ModuleNotFoundError) and _missing(e):
+        complain(_missing(e))
+        return 2
+    known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
+    complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
+    return 2 if known else 1
+
 # %% ../nbs/workshop/12_command_line.ipynb #add94b73
 def main(
     argv=None, # arguments; None: those of the process
@@ -189,12 +201,7 @@ def main(
         return 1
     except Exception as e:
         if args.debug: raise
-        if isinstance(e, ModuleNotFoundError) and _missing(e):
-            complain(_missing(e))
-            return 2
-        known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
-        complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
-        return 2 if known else 1
+        return _say(e)
 
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f3
 if __name__ == '__main__' and __spec__: sys.exit(main()) # python -m mim_istd.cli; a notebook has no __spec__

@@ -10,7 +10,8 @@ import contextlib, copy, dataclasses, tempfile
 from pathlib import Path
 
 from ..data.sets import SUFFIXES
-from ..detection.detector import Detector, to_csv
+from ..detection.detector import Detector
+from ..detection.outputs import to_csv
 from ..files import to_json, write_whole
 
 # %% ../../nbs/workshop/41_serve.ipynb #5685b122

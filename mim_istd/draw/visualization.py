@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..model.block import MiMBlock
 from ..data.sets import standardize
-from ..detection.detector import to_display
+from ..detection.outputs import to_display
 from ..files import write_whole
 from ..training.losses import first_output
 from ..measure.metrics import components, get_protocol, ground_truth, match_targets

@@ -19,7 +19,8 @@ from fastcore.basics import patch
 
 from ..baselines.classical import CLASSICAL
 from ..data.sets import IRSTDataset
-from ..detection.detector import Detector, to_display
+from ..detection.detector import Detector
+from ..detection.outputs import to_display
 from ..detection.weights import find_weights, list_weights, read_card
 from .equal_budget import _lists_of, _many, add_train_options, train_command
 from ..files import number, to_json, write_whole

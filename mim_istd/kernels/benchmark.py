@@ -9,9 +9,10 @@ __all__ = ['SHAPES', 'SMALL', 'CASES', 'SMALL_CASES', 'NETWORK_ANCHORS', 'core_i
            'describe', 'kernel_rows', 'run', 'line', 'print_checks', 'main']
 
 # %% ../../nbs/workshop/04_kernel_benchmark.ipynb #f710600e
-import argparse, contextlib, datetime, json, math, os, platform
+import argparse, contextlib, datetime, math, platform
 import torch
 import torch.nn.functional as F
+from ..files import to_json, write_whole
 from ..model.ss2d import ss2d_core
 from ..training.steps import record_graph
 
@@ -333,9 +334,6 @@ def main(arguments=None):
         parser.error('--graph needs a CUDA device')
     result = run(**{k: v for k, v in vars(options).items() if k != 'json'})
     print_checks(result)
-    if options.json:
-        temporary = f'{options.json}.part'
-        with open(temporary, 'w') as f: json.dump(result, f, indent=1)
-        os.replace(temporary, options.json)
+    if options.json: write_whole(options.json, to_json(result, indent=1) + '\n')
 
 if __name__ == '__main__' and '__file__' in globals(): main()   # python -m, not the notebook

@@ -9,11 +9,12 @@ __all__ = ['ResizeImage', 'resize_logits', 'protocol_view', 'predict', 'torch_de
 import copy, os
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..data.reading import DataError
-from ..data.sets import IRSTDataset
+from ..data.sets import IRSTDataset, check_image
 from ..data.augment import Resize
 from ..training.losses import first_output
 from .metrics import SegmentationMetrics, get_protocol
@@ -103,8 +104,7 @@ def shown(
     try: item = dataset[i]
     except DataError: raise
     except ValueError as e: raise DataError(f'{_file(dataset, i)}: {e}') from e
-    h, w = item[0].shape[-2:]
-    if min(h, w) < 16: raise DataError(f'{_file(dataset, i)}: {w} × {h} px, and a network needs 16 a side; leave it out')
+    check_image(np.asarray(item[0][0]), _file(dataset, i))
     if not torch.isfinite(item[0]).all(): raise DataError(f'{_file(dataset, i)}: it holds pixels that are no numbers')
     return item
 
