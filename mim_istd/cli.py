@@ -46,27 +46,8 @@ def _data(args):
 # %% ../nbs/workshop/12_command_line.ipynb #73e20be4
 def _evaluate(args):
     "mim-istd evaluate"
-    from mim_istd.data.sets import IRSTDataset
-    from mim_istd.detection.detector import Detector
-    from mim_istd.files import to_json, write_whole
-    from mim_istd.measure.metrics import get_protocol, report
-    detector, figures = Detector(args.weights, args.device, model=args.model), {}
-    if detector.method and args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
-    folder = _data(args)
-    for name in args.protocol:
-        data = IRSTDataset(folder, args.split, args.lists, target=get_protocol(name).truth)
-        figures[name] = _measure(detector, data, name, args)
-        print(f'{name}: {report(figures[name])}', flush=True)
-    if args.json: write_whole(args.json, to_json(figures) + '\n')
-
-def _measure(detector, data, protocol, args):
-    bar = sys.stderr.isatty()
-    if detector.method:
-        from mim_istd.baselines.classical import evaluate_classical
-        return evaluate_classical(data, [detector.method], protocol, None, bar, args.threshold)[args.model]
-    from mim_istd.measure.evaluation import evaluate
-    return evaluate(detector.model, data, protocol, progress=bar, threshold=args.threshold, tta=args.tta,
-                    resize=detector.card.get('input_size'))
+    from mim_istd.command.evaluate import run_evaluate
+    return run_evaluate(args, _data(args))
 
 # %% ../nbs/workshop/12_command_line.ipynb #f744b245
 def _synth(args):

@@ -53,6 +53,7 @@ _EVALUATE = """examples:
   mim-istd evaluate data/sample --weights runs/first
   mim-istd evaluate NUAA-SIRST --lists idx_427 --protocol basicirstd corrected --json figures.json
   mim-istd evaluate NUAA-SIRST --lists idx_427 --model max-median
+  mim-istd evaluate NUAA-SIRST --predictions masks   what another program wrote: masks/NAME.png or NAME_mask.png
 
 A line a protocol: IoU, nIoU and Pd in per cent, Fa in 1e-6."""
 
@@ -219,6 +220,8 @@ def _add_evaluate(commands):
                    metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
     _add_weights_option(p)
     _add_model(p)
+    p.add_argument('--predictions', metavar='FOLDER',
+                   help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
     _add_device(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
