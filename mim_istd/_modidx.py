@@ -1689,6 +1689,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation._some': ( 'workshop/evaluation.html#_some',
                                                                                     'mim_istd/measure/evaluation.py'),
+                                             'mim_istd.measure.evaluation._whitest': ( 'workshop/evaluation.html#_whitest',
+                                                                                       'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation.evaluate': ( 'workshop/evaluation.html#evaluate',
                                                                                        'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation.evaluate_predictions': ( 'workshop/evaluation.html#evaluate_predictions',

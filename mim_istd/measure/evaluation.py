@@ -108,7 +108,8 @@ def shown(
     except DataError: raise
     except ValueError as e: raise DataError(f'{_file(dataset, i)}: {e}') from e
     h, w = item[0].shape[-2:]
-    if min(h, w) < 16: raise DataError(f'{_file(dataset, i)}: {w} × {h} px, and a network needs 16 a side; leave it out')
+    if min(h, w) < 16:
+        raise DataError(f'{_file(dataset, i)}: {w} × {h} px, and a network needs 16 a side; leave it out')
     if not torch.isfinite(item[0]).all(): raise DataError(f'{_file(dataset, i)}: it holds pixels that are no numbers')
     return item
 
@@ -211,16 +212,21 @@ class Predictions:
                         f'as floats, or 0 to 255 as integers')
 
 # %% ../../nbs/workshop/17_evaluation.ipynb #0f1e37b6
+def _whitest(path):
+    "The least of 1, 255 and 65535 that holds a file's integers, and whether its type holds no more; (1, False) if it has none."
+    try: pixels = read_pixels(path)
+    except (DataError, FileNotFoundError): return 1, False # told when it is asked for
+    if pixels.dtype.kind not in 'iu': return 1, False
+    white = next((w for w in (1, 255, 65535) if pixels.max() <= w), 65535)
+    return white, white >= min(65535, np.iinfo(pixels.dtype).max)
+
 @patch(as_prop=True)
 def white(self:Predictions):
-    "The integer that stands for 1: 1, 255 or 65535."
-    if self._white is None:
-        self._white, top = 1, np.iinfo(np.uint8).max
-        for path in self.files.values():
-            pixels = read_pixels(path)
-            if pixels.dtype.kind not in 'iu': continue
-            self._white = max(self._white, next((w for w in (1, top, 65535) if pixels.max() <= w), 65535))
-            if self._white >= min(65535, np.iinfo(pixels.dtype).max): break
+    "The integer that stands for 1: 1, 255 or 65535. Files are read until one proves it."
+    for path in self.files.values() if self._white is None else ():
+        white, proof = _whitest(path)
+        self._white = max(white, self._white or 1)
+        if proof: break
     return self._white
 
 # %% ../../nbs/workshop/17_evaluation.ipynb #cd0e3448
