@@ -129,7 +129,7 @@ def _as_options(message):
 
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
-              onnxruntime='export')
+              onnxruntime='export', matplotlib='notebooks', stonesoup='track')
 
 def _missing(error):
     "How to get the package that an import did not find."

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['run_evaluate']
 
-# %% ../../nbs/workshop/39_evaluate_command.ipynb #8e9f6832
-import sys
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #ba880347
+import re, sys
 
 # %% ../../nbs/workshop/39_evaluate_command.ipynb #d56c430c
 def _read_predictions(args):
@@ -18,11 +18,14 @@ def _read_predictions(args):
     return lambda data, protocol, also: evaluate_predictions(args.predictions, data, protocol, sys.stderr.isatty(),
                                                              threshold=args.threshold, also=also)
 
-# %% ../../nbs/workshop/39_evaluate_command.ipynb #44082053
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #01b0e58d
 def _run_filter(detector, args):
     "The same of a method without training."
     from mim_istd.baselines.classical import evaluate_classical
     if args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
+    for name in (k for k in ('more', 'intervals', 'curve') if getattr(args, k)):
+        raise ValueError(f'--{name} looks at score maps, and {args.model} is measured without keeping any: write its '
+                         f"masks by 'mim-istd detect', and measure them by --predictions")
     return lambda data, protocol, also: evaluate_classical(data, [detector.method], protocol, None, sys.stderr.isatty(),
                                                            args.threshold)[args.model]
 
@@ -38,18 +41,75 @@ def _measurer(args):
         detector.model, data, protocol, progress=sys.stderr.isatty(), threshold=args.threshold, tta=args.tta,
         resize=detector.card.get('input_size'), also=also)
 
-# %% ../../nbs/workshop/39_evaluate_command.ipynb #21f96e3f
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #7d8bb4a0
+def _extras(args, protocol):
+    "name -> object with `update` and `compute`, of what is asked for beyond the protocol's figures."
+    from mim_istd.measure.curves import FROC_THRESHOLDS, Intervals, TargetRanking
+    from mim_istd.measure.hierarchical import HierarchicalIoU
+    from mim_istd.measure.metrics import ThresholdSweep
+    extras = {}
+    if args.more: extras |= dict(ranking=TargetRanking(protocol, args.threshold),
+                                 hierarchical=HierarchicalIoU(protocol, args.threshold))
+    if args.intervals: extras['intervals'] = Intervals(protocol, args.threshold)
+    if args.curve: extras['sweep'] = ThresholdSweep(FROC_THRESHOLDS, protocol)
+    return extras
+
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #c3e6813d
+def _with_extras(figures, extras):
+    "The figures with what the extras have counted; intervals under a name of their own."
+    from mim_istd.measure.curves import target_scores
+    if 'ranking' in extras:
+        figures = figures | target_scores(figures) | {'AP': extras['ranking'].compute()['AP']}
+        figures |= extras['hierarchical'].compute()
+    if 'intervals' in extras: figures = figures | {'intervals': extras['intervals'].compute()}
+    return figures
+
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #d709066a
+def _more_lines(r):
+    "What is printed of the extras, line by line."
+    plain = lambda k: re.sub('^(target|loc|seg)_', '', k)
+    percent = lambda names: '  '.join(f'{plain(k)} {100*r[k]:.2f}' for k in names)
+    if 'AP' in r:
+        yield '  targets: ' + percent(('target_precision', 'target_recall', 'target_F1', 'AP'))
+        yield f"  {percent(('hIoU',))} = localisation {100*r['loc_IoU']:.2f} × segmentation {100*r['seg_IoU']:.2f}"
+        yield '  lost in localisation: ' + percent([k for k in r if k.startswith('loc_') and k != 'loc_IoU'])
+        yield '  lost in segmentation: ' + percent([k for k in r if k.startswith('seg_') and k != 'seg_IoU'])
+    scaled = lambda k, v: f'{(1e6 if k == "Fa" else 100)*v:.1f}'
+    bounds = [f'{plain(k)} {scaled(k, low)}–{scaled(k, high)}' for k, (low, high) in r.get('intervals', {}).items()]
+    if bounds: yield '  95 % intervals: ' + '  '.join(bounds)
+
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #1de509b4
+def _check(args):
+    "`ValueError` or `OSError` if the curve cannot be written."
+    from pathlib import Path
+    from mim_istd.command.detect import try_to_write
+    if not args.curve: return
+    if Path(args.curve).suffix not in ('.png', '.json'):
+        raise ValueError(f'--curve {args.curve} is neither .png nor .json: the ending says what to write')
+    try_to_write(Path(args.curve).parent)
+
+def _one_protocol(args, data, name, measure):
+    "Figures and FROC curve (or None) under one protocol."
+    from mim_istd.data.sets import IRSTDataset
+    from mim_istd.measure.curves import froc
+    from mim_istd.measure.metrics import get_protocol
+    extras = _extras(args, name)
+    figures = measure(IRSTDataset(data, args.split, args.lists, target=get_protocol(name).truth), name, extras.values())
+    return _with_extras(figures, extras), froc(extras['sweep']) if args.curve else None
+
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #9bda6f40
 def run_evaluate(
     args, # of `mim-istd evaluate`
     data, # the set: its name or a `Folder`
 ):
     "mim-istd evaluate"
-    from mim_istd.data.sets import IRSTDataset
     from mim_istd.files import to_json, write_whole
-    from mim_istd.measure.metrics import get_protocol, report
-    measure, figures = _measurer(args), {}
+    from mim_istd.measure.curves import write_curves
+    from mim_istd.measure.metrics import report
+    _check(args)
+    measure, figures, curves = _measurer(args), {}, {}
     for name in args.protocol:
-        view = IRSTDataset(data, args.split, args.lists, target=get_protocol(name).truth)
-        figures[name] = measure(view, name, [])
-        print(f'{name}: {report(figures[name])}', flush=True)
+        figures[name], curves[name] = _one_protocol(args, data, name, measure)
+        print('\n'.join([f'{name}: {report(figures[name])}', *_more_lines(figures[name])]), flush=True)
+    if args.curve: write_curves(curves, args.curve)
     if args.json: write_whole(args.json, to_json(figures) + '\n')

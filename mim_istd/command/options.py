@@ -55,6 +55,8 @@ _EVALUATE = """examples:
   mim-istd evaluate NUAA-SIRST --lists idx_427 --model max-median
   mim-istd evaluate NUAA-SIRST --predictions masks   what another program wrote: masks/NAME.png or NAME_mask.png
 
+  mim-istd evaluate NUAA-SIRST --lists idx_427 --more --intervals --curve froc.png
+
 A line a protocol: IoU, nIoU and Pd in per cent, Fa in 1e-6."""
 
 _SYNTH = """examples:
@@ -225,6 +227,11 @@ def _add_evaluate(commands):
     _add_threshold(p)
     _add_device(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
+    p.add_argument('--more', action='store_true',
+                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors')
+    p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
+    p.add_argument('--curve', metavar='FILE',
+                   help='write Pd over false alarms an image and a megapixel there, as .png or .json')
     p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
 
 # %% ../../nbs/workshop/25_command_options.ipynb #98604e68

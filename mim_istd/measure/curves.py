@@ -69,12 +69,12 @@ def compute(self:TargetRanking) -> dict:
     ap = float((np.diff(recall, prepend=0) * precision).sum()) if self.targets else math.nan
     return dict(AP=ap, confidence=peaks[last], precision=precision, recall=recall)
 
-# %% ../../nbs/workshop/35_other_metrics.ipynb #ab787090
+# %% ../../nbs/workshop/35_other_metrics.ipynb #de63d943
 FROC_THRESHOLDS = 1 / (1 + np.exp(-np.linspace(-7, 7, 29)))
 
 def froc(
     sweep, # `ThresholdSweep` that has seen all images
-) -> dict: # arrays over `threshold`: Pd, false_per_image, false_per_megapixel, and the counts found and false_components
+) -> dict: # arrays over `threshold`: Pd, false_per_image, false_per_megapixel; counts found, false_components
     "The points of the FROC curve, one a threshold."
     c = sweep.compute()
     return {k: c[k] for k in ('threshold', 'Pd', 'false_per_image', 'found', 'false_components')} | dict(
@@ -93,7 +93,7 @@ def pd_at(
     best = good[np.argmax(curve['Pd'][good])]
     return float(curve['Pd'][best]), float(curve['threshold'][best])
 
-# %% ../../nbs/workshop/35_other_metrics.ipynb #068457ba
+# %% ../../nbs/workshop/35_other_metrics.ipynb #55e0be92
 def plot_froc(
     curves, # name -> curve from `froc`
     per='image', # or 'megapixel'
@@ -106,7 +106,7 @@ def plot_froc(
         x, half = c[f'false_per_{per}'], np.argmin(abs(c['threshold'] - .5))
         line, = ax.plot(x, c['Pd'], marker='.', label=name)
         ax.plot(x[half], c['Pd'][half], 'o', mfc='none', ms=9, color=line.get_color())
-    ax.set_xscale('symlog', linthresh=.01 if per == 'image' else 1)
+    ax.set_xscale('symlog', linthresh=.1 if per == 'image' else 1)
     ax.set(xlabel=f'false alarms per {per}', ylabel='Pd', ylim=(-.03, 1.03), xlim=(0, None))
     if len(curves) > 1: ax.legend(loc='lower right')
     return ax

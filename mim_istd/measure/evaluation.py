@@ -213,7 +213,7 @@ class Predictions:
 
 # %% ../../nbs/workshop/17_evaluation.ipynb #0f1e37b6
 def _whitest(path):
-    "The least of 1, 255 and 65535 that holds a file's integers, and whether its type holds no more; (1, False) if it has none."
+    "The least of 1, 255 and 65535 that holds a file's integers, and whether its type can hold no more."
     try: pixels = read_pixels(path)
     except (DataError, FileNotFoundError): return 1, False # told when it is asked for
     if pixels.dtype.kind not in 'iu': return 1, False
