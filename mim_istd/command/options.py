@@ -22,6 +22,7 @@ _DETECT = """examples:
   mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
+  mim-istd detect flight.mp4 --track             … and their targets linked into tracks
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
   mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
   mim-istd detect frames --model max-median      with a filter that needs no training
@@ -174,6 +175,10 @@ def _add_streams(p):
                    help='the images of a folder are the frames of one stream, by the last numbers in their names')
     p.add_argument('--fps', type=_between(float, 1e-6, _ANY),
                    help='frames a second of streams that do not say it, for the time in the results')
+    p.add_argument('--track', action='store_true',
+                   help='link the targets of a stream into tracks: NAME_tracks.csv, NAME_mot.txt, and in the JSON files')
+    p.add_argument('--moving', action='store_true',
+                   help='as --track, with only those tracks in the tables that move; for a fixed camera')
 
 def _add_raw(p):
     p.add_argument('--raw', metavar='WxHxDTYPE[xN]',
