@@ -10,6 +10,7 @@ import contextlib, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table, try_to_write
+from .command.labels import run_labels
 from .command.options import build_parser, complain
 
 # %% ../nbs/workshop/12_command_line.ipynb #38896bd8
@@ -150,7 +151,7 @@ def _terminated_is_interrupted():
 
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f2
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, synth=_synth, export=_export, weights=_weights,
-                 table=run_table, demo=run_demo)
+                 table=run_table, demo=run_demo, labels=run_labels)
 
 # %% ../nbs/workshop/12_command_line.ipynb #add94b73
 def main(

@@ -43,11 +43,11 @@ def run_detect(args):
     if not images:
         raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks '
                          'into subfolders)')
+    if track := args.track or args.moving: _check_track(args)
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
                         if args.overlap is None else args.overlap)
     try_to_write(out)
     jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
-    if track := args.track or args.moving: _check_track(args)
     with lock_folder(out):
         _tidy(out, jobs)
         status = _detect_all(detector, jobs, raw, args, failed=len(missing))

@@ -275,6 +275,23 @@ def _add_weights(commands):
     p.add_argument('weights', nargs='?', metavar='WEIGHTS',
                    help='name, file or run folder (default: all of the package, in short)')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #d2048070
+_LABELS = """examples:
+  mim-istd labels images --labels boxes -o mine          boxes/NAME.txt (YOLO) or NAME.xml (VOC, SIRST-v2 centroids)
+  mim-istd labels images --labels boxes.json -o mine     COCO
+  mim-istd labels flight.mp4 --labels flight.csv -o mine frame,x,y,w,h, or frame,x,y for points
+  mim-istd train mine --recipe quick --out runs/mine
+
+written to OUT: images, masks, and sheet_001.png … with every label, to be checked by eye. A mask is what reaches at
+least half the height of the box's brightest (or darkest) pixel over its surroundings, hangs together with it, and
+lies in the box."""
+
+def _add_labels(commands):
+    p = _command(commands, 'labels', 'turn boxes or points into masks to train on', _LABELS)
+    p.add_argument('images', metavar='IMAGES', help='folder of images, or a film')
+    p.add_argument('--labels', required=True, metavar='PATH', help='file (.json, .csv), or folder of .txt or .xml files')
+    p.add_argument('-o', '--out', required=True, metavar='OUT', help='new or empty folder')
+
 # %% ../../nbs/workshop/25_command_options.ipynb #1d7b88bc
 def build_parser():
     "All commands and options."
@@ -285,6 +302,7 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_demo):
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
+                _add_demo):
         add(commands)
     return parser

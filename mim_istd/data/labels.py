@@ -31,14 +31,15 @@ def _rows(rows, where):
     if (boxes[:, 2:] < 0).any(): raise DataError(f'{where}: a box of negative width or height')
     return boxes
 
-# %% ../../nbs/workshop/36_labels.ipynb #1aca088b
+# %% ../../nbs/workshop/36_labels.ipynb #ad690085
 def _read_yolo(path, size):
     "Boxes of a YOLO file; `size` maps the image's name to its (height, width)."
     if size is None: raise DataError(f'{path} says parts of an image, whose size is needed: give the images')
     (H, W), rows = size(path.stem), []
     for i, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), 1):
         if not (fields := line.split()): continue
-        if len(fields) < 5: raise DataError(f'{path}, line {i}: class, x, y, width and height are expected, got {line!r}')
+        if len(fields) < 5:
+            raise DataError(f'{path}, line {i}: class, x, y, width and height are expected, got {line!r}')
         x, y, w, h = (_number(v, f'{path}, line {i}') for v in fields[1:5])
         rows.append(((x - w/2)*W, (y - h/2)*H, w*W, h*H))
     return {path.stem: _rows(rows, path)}
@@ -71,7 +72,7 @@ def _read_coco(path, size=None):
         if isinstance(e, DataError): raise
         raise DataError(f'{path} is no COCO file with images and annotations ({type(e).__name__}: {e})') from e
 
-# %% ../../nbs/workshop/36_labels.ipynb #34369a30
+# %% ../../nbs/workshop/36_labels.ipynb #4b9d161c
 def _read_csv(path, size=None):
     "Boxes or points of a CSV file, by frame number or image name."
     with open(path, encoding='utf-8-sig', newline='') as f:
@@ -80,8 +81,8 @@ def _read_csv(path, size=None):
         key = next((c for c in ('frame', 'image') if c in columns), None)
         boxes = {'x', 'y', 'w', 'h'} <= {*columns}
         if key is None or not {'x', 'y'} <= {*columns}:
-            raise DataError(f"{path}: its first line should be frame,x,y,w,h (frame,x,y for points; or image instead of "
-                            f"frame), and is {','.join(columns) or 'empty'}")
+            raise DataError(f"{path}: its first line should be frame,x,y,w,h (frame,x,y for points; or image instead "
+                            f"of frame), and is {','.join(columns) or 'empty'}")
         for i, row in enumerate(table, 2):
             row = {k.strip().lower(): v for k, v in row.items() if k}
             v = [_number(row[k], f'{path}, line {i}') for k in ('xywh' if boxes else 'xy')]
@@ -89,7 +90,7 @@ def _read_csv(path, size=None):
             found.setdefault(name, []).append(v if boxes else (v[0] + .5, v[1] + .5, 0, 0))
     return {name: _rows(rows, path) for name, rows in found.items()}
 
-# %% ../../nbs/workshop/36_labels.ipynb #be1d281b
+# %% ../../nbs/workshop/36_labels.ipynb #d09dcc3e
 _READERS = {'.txt': _read_yolo, '.xml': _read_xml, '.json': _read_coco, '.csv': _read_csv}
 
 def read_labels(
@@ -100,7 +101,8 @@ def read_labels(
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f'No labels at {path}: give their file or folder')
     files = [path]
-    if path.is_dir(): files = sorted(p for p in path.iterdir() if p.suffix.lower() in ('.txt', '.xml') and p.stem != 'classes')
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in ('.txt', '.xml') and p.stem != 'classes')
     if not files: raise DataError(f'No labels in {path}: .txt (YOLO) or .xml (VOC) files are looked for there')
     if files[0].suffix.lower() not in _READERS:
         raise DataError(f'{path} is none of .txt (YOLO), .xml (VOC), .json (COCO), .csv')
@@ -132,9 +134,9 @@ def match_labels(
     price = np.where(may, d, (d.max() + 1) * (len(boxes) + 1))
     return np.array([(i, j) for i, j in zip(*linear_sum_assignment(price)) if may[i, j]], np.int64)
 
-# %% ../../nbs/workshop/36_labels.ipynb #89890431
+# %% ../../nbs/workshop/36_labels.ipynb #ab3fdac4
 def score_labels(
-    detections, # image name or frame -> list of targets with `x` and `y`; all images, also those where nothing was found
+    detections, # image name or frame -> list of targets with `x` and `y`; also of images where nothing was found
     labels, # from `read_labels`; an image that it lacks has no target
     radius=3., margin=0., # see `match_labels`
     largest=np.inf, # boxes above this area, px², and what is detected in them, are left out
@@ -150,13 +152,15 @@ def score_labels(
         false += int((~_may_hit(xy[free], boxes[large], radius, margin)[0].any(0)).sum())
     ratio = lambda a, b: a / b if b else np.nan
     return dict(Pd=ratio(hits, n), precision=ratio(hits, hits + false), F1=ratio(2*hits, n + hits + false),
-                false_per_image=ratio(false, len(detections)), images=len(detections), labels=n, found=hits, false=false)
+                false_per_image=ratio(false, len(detections)), images=len(detections), labels=n, found=hits,
+                false=false)
 
-# %% ../../nbs/workshop/36_labels.ipynb #8c662dc3
+# %% ../../nbs/workshop/36_labels.ipynb #6e3b3239
 def _window(box, shape, margin=0):
     "Slices of the pixels whose centres a box covers, grown by `margin`, within the image."
     x, y, w, h = box
-    cut = lambda a, b, n: slice(max(0, int(np.ceil(a - .5)) - margin), min(n, max(int(np.ceil(b - .5)), int(np.ceil(a - .5)) + 1) + margin))
+    first = lambda v: int(np.ceil(v - .5))
+    cut = lambda a, b, n: slice(max(0, first(a) - margin), max(0, min(n, max(first(b), first(a) + 1) + margin)))
     return cut(y, y + h, shape[0]), cut(x, x + w, shape[1])
 
 def _ground(image, box, taken):
@@ -241,10 +245,10 @@ def label_crops(
     "What a sheet shows of one image."
     return [_crop(image, grown, box, k) for k, box in enumerate(np.reshape(boxes, (-1, 4)), 1)]
 
-# %% ../../nbs/workshop/36_labels.ipynb #1a30a121
+# %% ../../nbs/workshop/36_labels.ipynb #01b34f7a
 def to_coco(
     detections, # list of `Detections` or of what their `to_dict` gives
-    ids=None, # image name (without folder and suffix) -> its id in the COCO file of the truth; None: 1, 2, … in this order
+    ids=None, # image name (without folder and suffix) -> its id in the COCO file of the truth; None: 1, 2, …
 ) -> list: # of dicts image_id, category_id, bbox, score; for `json.dumps`
     "COCO results: what `pycocotools` loads by `loadRes`."
     dicts, rows = [d if isinstance(d, dict) else d.to_dict() for d in detections], []
@@ -257,12 +261,13 @@ def to_coco(
                              score=t['peak']))
     return rows
 
-# %% ../../nbs/workshop/36_labels.ipynb #9c807128
+# %% ../../nbs/workshop/36_labels.ipynb #283c2842
 def to_yolo(
     detections, # `Detections` of one image, or what its `to_dict` gives
 ) -> str: # text of its .txt file: class, centre, width, height as parts of the image, score
     "The targets of one image as YOLO writes them."
     d = detections if isinstance(detections, dict) else detections.to_dict()
     W, H = d['width'], d['height']
-    line = lambda x0, y0, x1, y1, s: f'0 {(x0 + x1)/2/W:.6f} {(y0 + y1)/2/H:.6f} {(x1 - x0)/W:.6f} {(y1 - y0)/H:.6f} {s:.4f}\n'
-    return ''.join(line(*t['box'], t['peak']) for t in d['targets'])
+    parts = lambda x0, y0, x1, y1: ((x0 + x1)/2/W, (y0 + y1)/2/H, (x1 - x0)/W, (y1 - y0)/H)
+    line = lambda t: ' '.join(f'{v:.6f}' for v in parts(*t['box'])) + f" {t['peak']:.4f}"
+    return ''.join(f'0 {line(t)}\n' for t in d['targets'])

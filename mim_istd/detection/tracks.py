@@ -29,10 +29,10 @@ class Linking:
     speed: float = 3.       # standard deviation of the velocity of a new track, px a frame
     gate: float = 3.5       # standard deviations from the prediction within which a detection may be taken
 
-# %% ../../nbs/workshop/37_tracks.ipynb #607782ed
+# %% ../../nbs/workshop/37_tracks.ipynb #330270a5
 def _parts(how):
     "Stone Soup's measurement, updater, associator and prior."
-    from stonesoup.dataassociator.neighbour import GlobalNearestNeighbour
+    from stonesoup.dataassociator.neighbour import GNNWith2DAssignment
     from stonesoup.hypothesiser.distance import DistanceHypothesiser
     from stonesoup.measures import Mahalanobis
     from stonesoup.models.measurement.linear import LinearGaussian
@@ -44,7 +44,7 @@ def _parts(how):
     seen = LinearGaussian(4, (0, 2), how.noise**2 * np.eye(2))
     updater, guess = KalmanUpdater(seen), DistanceHypothesiser(KalmanPredictor(motion), KalmanUpdater(seen),
                                                                Mahalanobis(), missed_distance=how.gate)
-    return seen, updater, GlobalNearestNeighbour(guess), GaussianState(np.zeros((4, 1)), np.diag([0, how.speed**2]*2))
+    return seen, updater, GNNWith2DAssignment(guess), GaussianState(np.zeros((4, 1)), np.diag([0, how.speed**2]*2))
 
 # %% ../../nbs/workshop/37_tracks.ipynb #08a45783
 _FIRST = datetime.datetime(2000, 1, 1)
