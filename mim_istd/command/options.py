@@ -55,7 +55,6 @@ _EVALUATE = """examples:
   mim-istd evaluate NUAA-SIRST --lists idx_427 --protocol basicirstd corrected --json figures.json
   mim-istd evaluate NUAA-SIRST --lists idx_427 --model max-median
   mim-istd evaluate NUAA-SIRST --predictions masks   what another program wrote: masks/NAME.png or NAME_mask.png
-
   mim-istd evaluate NUAA-SIRST --lists idx_427 --more --intervals --curve froc.png
 
 A line a protocol: IoU, nIoU and Pd in per cent, Fa in 1e-6."""
