@@ -10,6 +10,7 @@ import contextlib, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table, try_to_write
+from .command.labels import run_labels
 from .command.options import build_parser, complain
 
 # %% ../nbs/workshop/12_command_line.ipynb #38896bd8
@@ -46,28 +47,8 @@ def _data(args):
 # %% ../nbs/workshop/12_command_line.ipynb #73e20be4
 def _evaluate(args):
     "mim-istd evaluate"
-    from mim_istd.data.sets import IRSTDataset
-    from mim_istd.detection.detector import Detector
-    from mim_istd.files import to_json, write_whole
-    from mim_istd.measure.metrics import get_protocol, report
-    detector, figures = Detector(args.weights, args.device, model=args.model), {}
-    if detector.method and args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
-    folder = _data(args)
-    for name in args.protocol:
-        data = IRSTDataset(folder, args.split, args.lists, target=get_protocol(name).truth)
-        figures[name] = _measure(detector, data, name, args)
-        print(f'{name}: {report(figures[name])}', flush=True)
-    if args.json: write_whole(args.json, to_json(figures) + '\n')
-
-# %% ../nbs/workshop/12_command_line.ipynb #2728f787
-def _measure(detector, data, protocol, args):
-    bar = sys.stderr.isatty()
-    if detector.method:
-        from mim_istd.baselines.classical import evaluate_classical
-        return evaluate_classical(data, [detector.method], protocol, None, bar, args.threshold)[args.model]
-    from mim_istd.measure.evaluation import evaluate
-    return evaluate(detector.model, data, protocol, progress=bar, threshold=args.threshold, tta=args.tta,
-                    resize=detector.card.get('input_size'))
+    from mim_istd.command.evaluate import run_evaluate
+    return run_evaluate(args, _data(args))
 
 # %% ../nbs/workshop/12_command_line.ipynb #f744b245
 def _synth(args):
@@ -150,7 +131,8 @@ def _as_options(message):
 
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
-              onnxruntime='export')
+              onnxruntime='export', matplotlib='notebooks', stonesoup='track',
+              gradio='serve', huggingface_hub='hub')
 
 def _missing(error):
     "How to get the package that an import did not find."
@@ -169,9 +151,15 @@ def _terminated_is_interrupted():
     finally:
         if before is not None: signal.signal(signal.SIGTERM, before)
 
+# %% ../nbs/workshop/12_command_line.ipynb #1374c179
+def _serve(args):
+    "mim-istd serve"
+    from mim_istd.command.serve import run_serve
+    run_serve(args)
+
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f2
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, synth=_synth, export=_export, weights=_weights,
-                 table=run_table, demo=run_demo)
+                 table=run_table, serve=_serve, demo=run_demo, labels=run_labels)
 
 # %% ../nbs/workshop/12_command_line.ipynb #177cbc18
 def _say(e):

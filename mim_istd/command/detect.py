@@ -43,19 +43,35 @@ def run_detect(args):
     if not images:
         raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks '
                          'into subfolders)')
+    if track := args.track or args.moving: _check_track(args)
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
                         if args.overlap is None else args.overlap)
     try_to_write(out)
     jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
     with lock_folder(out):
         _tidy(out, jobs)
-        return _detect_all(detector, jobs, raw, args, failed=len(missing))
+        status = _detect_all(detector, jobs, raw, args, failed=len(missing))
+        if track: _track(out, args.moving)
+        return status
 
 # %% ../../nbs/workshop/26_detect_command.ipynb #3c1a27e6
 def _check_apart(paths, out):
     for p in paths:
         if Path(p).is_dir() and Path(p).resolve() == out.resolve():
             raise ValueError(f'the results cannot go into the folder of the images, {p}; choose another one with -o')
+
+# %% ../../nbs/workshop/26_detect_command.ipynb #7752561c
+def _check_track(args):
+    "Before hours of detection: say what linking them would miss."
+    import stonesoup  # the extra `track`
+    if 'json' not in args.format: raise ValueError('--track links what the JSON files say: let --format have json')
+
+def _track(out, moving):
+    "Link all films in the results, and say how many tracks there are."
+    from mim_istd.detection.tracks import track_results
+    films = track_results(out, moving)
+    if not films: complain('no film to track: images are one by themselves without --sequence')
+    for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' if moving else ''}tracks")
 
 # %% ../../nbs/workshop/26_detect_command.ipynb #0e0741eb
 @dataclass

@@ -22,6 +22,7 @@ _EXAMPLES = """examples:
   mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
+  mim-istd detect flight.mp4 --track             … and their targets linked into tracks
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
   mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
   mim-istd detect frames --model max-median      with a filter that needs no training
@@ -62,6 +63,8 @@ _EVALUATE = """examples:
   mim-istd evaluate data/sample --weights runs/first
   mim-istd evaluate NUAA-SIRST --lists idx_427 --protocol basicirstd corrected --json figures.json
   mim-istd evaluate NUAA-SIRST --lists idx_427 --model max-median
+  mim-istd evaluate NUAA-SIRST --predictions masks   what another program wrote: masks/NAME.png or NAME_mask.png
+  mim-istd evaluate NUAA-SIRST --lists idx_427 --more --intervals --curve froc.png
 
 A line a protocol: IoU, nIoU and Pd in per cent, Fa in 1e-6."""
 
@@ -189,6 +192,10 @@ def _add_streams(p):
                    help='the images of a folder are the frames of one stream, by the last numbers in their names')
     p.add_argument('--fps', type=_between(float, 1e-6, _ANY),
                    help='frames a second of streams that do not say it, for the time in the results')
+    p.add_argument('--track', action='store_true',
+                   help='link the targets of a stream into tracks: NAME_tracks.csv, NAME_mot.txt, and in the JSON files')
+    p.add_argument('--moving', action='store_true',
+                   help='as --track, with only those tracks in the tables that move; for a fixed camera')
 
 # %% ../../nbs/workshop/25_command_options.ipynb #3b20561f
 def _add_raw(p):
@@ -239,9 +246,16 @@ def _add_evaluate(commands):
                    metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
     _add_weights_option(p)
     _add_model(p)
+    p.add_argument('--predictions', metavar='FOLDER',
+                   help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
     _add_device(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
+    p.add_argument('--more', action='store_true',
+                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors')
+    p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
+    p.add_argument('--curve', metavar='FILE',
+                   help='write Pd over false alarms an image and a megapixel there, as .png or .json')
     p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
 
 # %% ../../nbs/workshop/25_command_options.ipynb #98604e68
@@ -282,6 +296,38 @@ def _add_weights(commands):
     p.add_argument('weights', nargs='?', metavar='WEIGHTS',
                    help='name, file or run folder (default: all of the package, in short)')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #d2048070
+_LABELS = """examples:
+  mim-istd labels images --labels boxes -o mine          boxes/NAME.txt (YOLO) or NAME.xml (VOC, SIRST-v2 centroids)
+  mim-istd labels images --labels boxes.json -o mine     COCO
+  mim-istd labels flight.mp4 --labels flight.csv -o mine frame,x,y,w,h, or frame,x,y for points
+  mim-istd train mine --recipe quick --out runs/mine
+
+written to OUT: images, masks, and sheet_001.png … with every label, to be checked by eye. A mask is what reaches at
+least half the height of the box's brightest (or darkest) pixel over its surroundings, hangs together with it, and
+lies in the box."""
+
+def _add_labels(commands):
+    p = _command(commands, 'labels', 'turn boxes or points into masks to train on', _LABELS)
+    p.add_argument('images', metavar='IMAGES', help='folder of images, or a film')
+    p.add_argument('--labels', required=True, metavar='PATH', help='file (.json, .csv), or folder of .txt or .xml files')
+    p.add_argument('-o', '--out', required=True, metavar='OUT', help='new or empty folder')
+
+# %% ../../nbs/workshop/25_command_options.ipynb #66b9c907
+_SERVE = """examples:
+  mim-istd serve                      with the weights of the package; prints the address
+  mim-istd serve --weights runs/mine --open
+
+Only this machine reaches the page, and what is dropped on it stays here. Ctrl-C ends it."""
+
+def _add_serve(commands):
+    p = _command(commands, 'serve', 'a web page of this machine to drop images and films on', _SERVE)
+    _add_weights_option(p)
+    _add_model(p)
+    _add_device(p)
+    p.add_argument('--port', type=_between(int, 1, 65535), help='of the page (default: the first free one from 7860)')
+    p.add_argument('--open', action='store_true', help='also open it in the browser')
+
 # %% ../../nbs/workshop/25_command_options.ipynb #1d7b88bc
 def build_parser():
     "All commands and options."
@@ -292,6 +338,7 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_demo):
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
+                _add_serve, _add_demo):
         add(commands)
     return parser
