@@ -1564,6 +1564,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'mim_istd/measure/efficiency.py'),
                                              'mim_istd.measure.efficiency._free_mib': ( 'workshop/efficiency.html#_free_mib',
                                                                                         'mim_istd/measure/efficiency.py'),
+                                             'mim_istd.measure.efficiency._label': ( 'workshop/efficiency.html#_label',
+                                                                                     'mim_istd/measure/efficiency.py'),
                                              'mim_istd.measure.efficiency._parser': ( 'workshop/efficiency.html#_parser',
                                                                                       'mim_istd/measure/efficiency.py'),
                                              'mim_istd.measure.efficiency._reason': ( 'workshop/efficiency.html#_reason',
