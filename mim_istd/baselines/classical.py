@@ -65,7 +65,6 @@ def to_score(
     low = response / (2 * T) if T > 0 else np.zeros(response.shape)
     high = .5 + .5 * (response - T) / (peak - T) if peak > T else low
     score = np.where(above, high, low).clip(0, 1).astype(np.float32)
-    # rounding must not carry a pixel over the line
     half = np.float32(.5)
     return np.where(above, np.maximum(score, np.nextafter(half, np.float32(1))), np.minimum(score, half))
 
@@ -168,7 +167,6 @@ def shrink_matrix(
     if X.shape[0] < X.shape[1]:
         Y, rank = shrink_matrix(X.T, t)
         return Y.T, rank
-    # X'X has the squared singular values; only those above t are wanted, and they are few
     w, V = linalg.eigh(X.T @ X, subset_by_value=(t * t, np.inf), driver='evr', check_finite=False)
     return (X @ (V * (1 - t / np.sqrt(w)))) @ V.T, len(w)
 
@@ -388,7 +386,6 @@ def split_mslstipt(
     **options, # of `subspace_rpca`
 ) -> Split: # images (H, W)
     "Multiple subspace learning on the patches of one image: background and target image."
-    # every patch a lateral slice, its columns along the tubes
     D = rearrange(to_patches(levels, side, step), 'n p q -> q p n') / 255
     B, T, history = subspace_rpca(D, learn_dictionary(D), **options)
     return Split(*(from_patches(255 * rearrange(a, 'q p n -> n p q'), levels.shape, side, step) for a in (B, T)),
@@ -456,8 +453,8 @@ class ClassicalDetector:
         fraction=None, # of the adaptive threshold; None: the method's own
     ):
         if not 0 <= threshold <= 1: raise ValueError(f'threshold is a score between 0 and 1, got {threshold}')
-        self.method, self.threshold, self.min_area, self.k, self.fraction = get_classical(
-                method), threshold, min_area, k, fraction
+        self.method, self.k, self.fraction = get_classical(method), k, fraction
+        self.threshold, self.min_area = threshold, min_area
 
     def score(self, grey):
         "Score map (H, W) float32 of an image (H, W)."
@@ -482,8 +479,8 @@ def evaluate_classical(
 ) -> dict: # name -> figures as from `SegmentationMetrics.compute`, and `seconds` of CPU an image
     "Measure classical methods on a set."
     methods = [get_classical(m) for m in (CLASSICAL if methods is None else methods)]
-    meters, seconds = {m.name: SegmentationMetrics(protocol, threshold)
-                       for m in methods}, dict.fromkeys((m.name for m in methods), 0.)
+    meters = {m.name: SegmentationMetrics(protocol, threshold) for m in methods}
+    seconds = dict.fromkeys(meters, 0.)
     size, indices = get_protocol(protocol).size, range(len(dataset)) if indices is None else list(indices)
     for i in progress_bar(indices) if progress else indices:
         image, mask = dataset.read(i)

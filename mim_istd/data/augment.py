@@ -35,44 +35,50 @@ class Compose:
 # %% ../../nbs/book/07_augmentation.ipynb #e3cfaaae
 def _resize(a, size, kind):
     "`(H, W)` -> `size`; bilinear averages when it shrinks."
-    H, W = size
-    return np.asarray(Image.fromarray(np.ascontiguousarray(a)).resize((W, H), kind))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(a)).resize(size[::-1], kind))
 
+def _pair(size): return (size, size) if isinstance(size, int) else size
+
+# %% ../../nbs/book/07_augmentation.ipynb #adfa2420
 @dataclass(frozen=True)
 class Resize:
     "The paper's preparation: the image bilinear, the mask by nearest neighbour."
     size:int|tuple = 512 # side of a square, or (H, W)
     random = False # draws nothing, so its result may be kept
     def __call__(self, image, mask, rng=None):
-        size = (self.size, self.size) if isinstance(self.size, int) else self.size
+        size = _pair(self.size)
         return _resize(image, size, Image.Resampling.BILINEAR), _resize(mask, size, Image.Resampling.NEAREST)
 
 # %% ../../nbs/book/07_augmentation.ipynb #e05e324f
 def _one_target(mask, rng):
     "Rows and columns of one 8-connected component, each with equal chance, as an (n, 2) array."
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    top, left = rows[0], columns[0] # only the part that holds targets is labelled: most of an image is empty
+    top, left = rows[0], columns[0]
     labels, n = ndimage.label(mask[top:rows[-1]+1, left:columns[-1]+1], _EIGHT)
     return np.argwhere(labels == rng.integers(1, n + 1)) + (top, left)
 
 # %% ../../nbs/book/07_augmentation.ipynb #de79cf4d
+def _corners(mask, size, target):
+    "Lowest and highest (row, column) of the corner of a window; of one that holds a pixel, if `target` is one."
+    room = [n - s for n, s in zip(mask.shape, size)]
+    if target is None: return (0, 0), room
+    low = [min(max(0, c - s + 1), r) for c, s, r in zip(target, size, room)]
+    return low, [min(c, r) for c, r in zip(target, room)]
+
+# %% ../../nbs/book/07_augmentation.ipynb #92e6b23d
 @dataclass(frozen=True)
 class RandomCrop:
     "A window at native size; smaller images are continued by reflection, mask included."
     size:int|tuple = 256 # side of a square, or (H, W)
     target_probability:float = 0.5 # chance that the window is made to hold a target
     def __call__(self, image, mask, rng):
-        h, w = (self.size, self.size) if isinstance(self.size, int) else self.size
-        pad = [(0, max(0, s - n)) for s, n in zip((h, w), mask.shape)]
+        h, w = _pair(self.size)
+        pad, target = [(0, max(0, s - n)) for s, n in zip((h, w), mask.shape)], None
         if np.any(pad): image, mask = (np.pad(a, pad, mode='symmetric') for a in (image, mask))
-        room = mask.shape[0] - h, mask.shape[1] - w
-        low, high = (0, 0), room
         if rng.random() < self.target_probability and mask.any():
             spots = _one_target(mask, rng)
-            centre = spots[len(spots)//2]
-            low = [min(max(0, c - s + 1), r) for c, s, r in zip(centre, (h, w), room)]
-            high = [min(c, r) for c, r in zip(centre, room)]
-        y, x = (int(rng.integers(a, b + 1)) for a, b in zip(low, high))
+            target = spots[len(spots)//2]
+        y, x = (int(rng.integers(a, b + 1)) for a, b in zip(*_corners(mask, (h, w), target)))
         return image[y:y+h, x:x+w], mask[y:y+h, x:x+w]
 
 # %% ../../nbs/book/07_augmentation.ipynb #03eb9374
@@ -85,6 +91,7 @@ class Flip:
             if rng.random() < self.p: image, mask = np.flip(image, axis), np.flip(mask, axis)
         return image, mask
 
+# %% ../../nbs/book/07_augmentation.ipynb #13548ca8
 @dataclass(frozen=True)
 class Rotate90:
     "A quarter turn 0, 1, 2 or 3 times; images that are not square change their shape."
@@ -131,6 +138,7 @@ class Gain:
         if rng.random() >= self.p: return image, mask
         return image * (1 + rng.uniform(-self.gain, self.gain)) + rng.uniform(-self.offset, self.offset), mask
 
+# %% ../../nbs/book/07_augmentation.ipynb #8b48f081
 @dataclass(frozen=True)
 class Noise:
     "White noise of a random strength up to `most` standard deviations of the whole image."
@@ -152,6 +160,7 @@ class Gradient:
         angle, rise = rng.uniform(0, 2*np.pi), rng.uniform(0, self.most)
         return image + rise * (np.sin(angle) * y[:, None] + np.cos(angle) * x) / 2**0.5, mask
 
+# %% ../../nbs/book/07_augmentation.ipynb #e8cdd2ea
 @dataclass(frozen=True)
 class Blur:
     "A Gaussian blur of the image: a softer lens. The mask stays."
@@ -171,6 +180,17 @@ class TargetPatch:
     clutter:float # standard deviation of the local background
 
 # %% ../../nbs/book/07_augmentation.ipynb #f618a825
+def _cut_out(image, mask, target, box, margin):
+    "One target as a `TargetPatch`; None where its margin leaves the image or holds another target."
+    (y0, x0), (y1, x1) = ([s.start - margin for s in box], [s.stop + margin for s in box])
+    at = np.s_[max(0, y0):y1, max(0, x0):x1]
+    inside = min(y0, x0) >= 0 and y1 <= mask.shape[0] and x1 <= mask.shape[1]
+    if not inside or (mask[at] != target[at]).any(): return None
+    around = image[local_background(mask, target)]
+    alpha = np.clip(1 - ndimage.distance_transform_edt(~target[at]) / (margin + 1), 0, 1)
+    return TargetPatch(image[at] - around.mean(), alpha, mask[at], float(around.std()))
+
+# %% ../../nbs/book/07_augmentation.ipynb #8d101ecf
 def collect_targets(
     dataset, # `IRSTDataset` of training images
     largest=200, # px; larger targets are left out
@@ -183,15 +203,8 @@ def collect_targets(
         labels, n = ndimage.label(mask, _EIGHT)
         for k, box in enumerate(ndimage.find_objects(labels), 1):
             target = labels == k
-            y0, x0 = (s.start - margin for s in box)
-            y1, x1 = (s.stop + margin for s in box)
-            at = np.s_[max(0, y0):y1, max(0, x0):x1]
-            inside = min(y0, x0) >= 0 and y1 <= mask.shape[0] and x1 <= mask.shape[1]
-            if not inside or target.sum() > largest or (mask[at] != target[at]).any(): continue
-            around = image[local_background(mask, target)]
-            alpha = np.clip(1 - ndimage.distance_transform_edt(~target[at]) / (margin + 1), 0, 1)
-            found.append(TargetPatch(image[at] - around.mean(), alpha, mask[at], float(around.std())))
-    return found
+            if target.sum() <= largest: found.append(_cut_out(image, mask, target, box, margin))
+    return [p for p in found if p is not None]
 
 # %% ../../nbs/book/07_augmentation.ipynb #ca26fff9
 def _paste(image, mask, target, rng, gain, tries=10):
@@ -203,7 +216,6 @@ def _paste(image, mask, target, rng, gain, tries=10):
         near, at = np.s_[max(0, y-10):y+h+10, max(0, x-10):x+w+10], np.s_[y:y+h, x:x+w]
         if mask[near].any(): continue
         mean, clutter = image[near].mean(), image[near].std()
-        # half-way between keeping its brightness and keeping its signal-to-clutter ratio
         lift = gain * np.clip(np.sqrt(clutter / max(target.clutter, 1e-6)), 0.5, 2)
         image[at] += target.alpha * (mean + lift*target.contrast - image[at])
         mask[at] |= target.mask
@@ -236,7 +248,8 @@ def training_transforms(
 ) -> Compose:
     "All of the above in an order that makes sense: geometry, then targets, then brightness."
     paste = [CopyPaste(targets)] if targets else []
-    return Compose([Scale(), RandomCrop(size), *paste, Flip(), Rotate90(), Gamma(), Gain(), Gradient(), Blur(), Noise()])
+    geometry, brightness = [Flip(), Rotate90()], [Gamma(), Gain(), Gradient(), Blur(), Noise()]
+    return Compose([Scale(), RandomCrop(size), *paste, *geometry, *brightness])
 
 # %% ../../nbs/book/07_augmentation.ipynb #f9383693
 @patch

@@ -96,10 +96,9 @@ def blob(
     spot = y[:, None] * x
     return spot / spot.max()
 
-# %% ../../nbs/workshop/09_synthetic_scenes.ipynb #0ab358eb
-_EIGHT = np.ones((3, 3), int) # neighbours that touch by a corner belong to one target
-
 # %% ../../nbs/workshop/09_synthetic_scenes.ipynb #4ee5c133
+_EIGHT = np.ones((3, 3), int)
+
 def local_background(
     mask, # (H, W) 0 or 1: all targets
     target, # (H, W) bool: one of them
@@ -137,7 +136,6 @@ def _amplitude(image, spot, mask, scr):
     target = spot > 0.5
     around = local_background(mask | target, target)
     b, s = image[around], spot[around]
-    # (d0 + a d1)² = scr² var(b + a s): the background gets some of the spot's light, hence a quadratic
     d0, d1 = image[target].mean() - b.mean(), spot[target].mean() - s.mean()
     cov = np.mean((b - b.mean()) * (s - s.mean()))
     roots = np.roots([d1**2 - scr**2 * s.var(), 2 * (d0*d1 - scr**2 * cov), d0**2 - scr**2 * b.var()])
@@ -179,6 +177,13 @@ def _quantize(image, bits):
     return np.round(255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
 
 # %% ../../nbs/workshop/09_synthetic_scenes.ipynb #77eb49cb
+def _counts(background, shape, rng, noise):
+    "A background through the optics' blur, in counts of the sensor, with its noise."
+    radiance = ndimage.gaussian_filter(BACKGROUNDS[background](shape, rng), 0.7)
+    image = rng.uniform(4000, 7000) + rng.uniform(200, 600) * (radiance - radiance.mean()) / radiance.std()
+    return image + noise * sensor_noise(image, rng)
+
+# %% ../../nbs/workshop/09_synthetic_scenes.ipynb #c51df090
 def synthesize_scene(
     seed, # integer; the same seed gives the same scene
     shape=(192, 256), # (H, W)
@@ -192,14 +197,11 @@ def synthesize_scene(
 ) -> Scene:
     "An infrared scene with small targets of known place, size and signal-to-clutter ratio."
     if bits not in (8, 14): raise ValueError(f'bits is {bits}: choose 8 or 14')
-    rng = np.random.RandomState(seed) # the legacy generator: its stream is fixed for all versions of NumPy
+    rng = np.random.RandomState(seed)
     background = background or rng.choice(sorted(BACKGROUNDS))
     if background not in BACKGROUNDS:
         raise ValueError(f'No background {background!r}: choose one of {", ".join(BACKGROUNDS)}')
-    radiance = ndimage.gaussian_filter(BACKGROUNDS[background](shape, rng), 0.7) # the optics' own blur
-    image = rng.uniform(4000, 7000) + rng.uniform(200, 600) * (radiance - radiance.mean()) / radiance.std()
-    image = image + noise * sensor_noise(image, rng)
-    mask, placed = np.zeros(shape, bool), []
+    image, mask, placed = _counts(background, shape, rng, noise), np.zeros(shape, bool), []
     draw = lambda r: rng.uniform(*r) if np.ndim(r) else r
     for _ in range(rng.randint(1, 4) if targets is None else targets):
         new = _add_target(image, mask, rng, draw(scr), draw(size))
@@ -215,9 +217,8 @@ def sample_scene(
     seed=0, # of the set
 ) -> Scene:
     "Scene number `index` of a sample set; backgrounds, shapes, bit depths and empty scenes take turns."
-    return synthesize_scene([seed, index], shape=_SAMPLE_SHAPES[index % 5], background=sorted(BACKGROUNDS)[index % 3],
-                            targets=0 if index % 11 == 10 else None, scr=(3, 9), size=(2, 6), bits=14
-                            if index % 4 == 3 else 8)
+    return synthesize_scene([seed, index], _SAMPLE_SHAPES[index % 5], sorted(BACKGROUNDS)[index % 3], scr=(3, 9),
+                            size=(2, 6), targets=0 if index % 11 == 10 else None, bits=14 if index % 4 == 3 else 8)
 
 # %% ../../nbs/workshop/09_synthetic_scenes.ipynb #813e2fb1
 def save_scene(
@@ -233,9 +234,10 @@ def save_scene(
 # %% ../../nbs/workshop/09_synthetic_scenes.ipynb #ca77ce70
 _SAMPLE_README = '''# Sample set
 
-{total} synthetic infrared scenes with their masks, {train} for training and {test} for testing: clouds, sea and ground, 8 and 14 bits
-(the latter in 16-bit PNG), {empty} of them without a target. Targets are Gaussian spots 2 to 6 px wide at a signal-to-clutter ratio of 3 to 9;
-a mask covers the pixels in which a spot has more than half of its largest contribution.
+{total} synthetic infrared scenes with their masks, {train} for training and {test} for testing: clouds, sea and ground,
+8 and 14 bits (the latter in 16-bit PNG), {empty} of them without a target. Targets are Gaussian spots 2 to 6 px wide at
+a signal-to-clutter ratio of 3 to 9; a mask covers the pixels in which a spot has more than half of its largest
+contribution.
 
 Made by
 

@@ -22,12 +22,12 @@ from ..data.sets import SUFFIXES, IRSTDataset, standardize
 from ..data.synthetic import example_images
 from ..detection.detector import Detector, find_targets
 from ..detection.outputs import to_display
+from .visualization import mark_targets, new_figure, small_png, stage_maps
+from ..measure.inside import channel_contrast, judge, padded_sides
 from ..measure.metrics import PROTOCOLS, ThresholdSweep, components
 from ..model.scan import selective_scan
 from ..model.ss2d import scan_order
 from ..model.ssm import s4d_real
-from .visualization import (channel_contrast, judge, mark_targets, new_figure, padded_sides, small_png,
-                                         stage_maps)
 
 # %% ../../nbs/workshop/18_widgets.ipynb #7d171d6e
 def figure_png(
@@ -124,8 +124,8 @@ DIRECTIONS = {'rows': 0, 'columns': 1, 'rows, backwards': 2, 'columns, backwards
 def _tokens(image, rows, columns):
     "(H, W) -> (rows, columns): means over the cells; None gives one bright spot."
     if image is not None:
-        return torch.nn.functional.adaptive_avg_pool2d(torch.tensor(standardize(image))[None, None],
-                                                       (rows, columns))[0, 0].numpy()
+        pixels = torch.tensor(standardize(image))[None, None]
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, (rows, columns))[0, 0].numpy()
     y, x = np.mgrid[:rows, :columns]
     return np.exp(-((y - .4*(rows - 1))**2 + (x - .6*(columns - 1))**2) / 2)
 
@@ -196,10 +196,11 @@ def _verdict_panel(ax, image, verdict):
     ax.imshow(to_display(image), cmap='gray')
     mark_targets(ax, verdict)
     ax.set(xticks=[], yticks=[], xlim=(-.5, image.shape[1] - .5), ylim=(image.shape[0] - .5, -.5))
-    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.02), fontsize=7)
+    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.02), fontsize=7, markerscale=.6, handletextpad=.8)
 
+# %% ../../nbs/workshop/18_widgets.ipynb #b42a8bed
 def _curve_panel(ax, curve, threshold, name):
-    "Pd over Fa; a logarithmic axis that still has a place for 0."
+    "Pd over Fa."
     fa, pd = 1e6*curve['Fa'], 100*curve['Pd']
     at = np.abs(curve['threshold'] - threshold).argmin()
     ax.plot(fa, pd, '.-', color='k', ms=4)
@@ -228,7 +229,7 @@ def draw_threshold(
     if score.min() <= threshold < score.max():
         middle.contour(score, [threshold], colors='#c1440e', linewidths=1, linestyles='-')
     middle.set(title=f'score; line: {threshold:.2f}', xticks=[], yticks=[])
-    fig.colorbar(shown, ax=middle, shrink=.8)
+    fig.colorbar(shown, ax=middle, shrink=.8, label='score')
     _curve_panel(right, curve, threshold, over)
     return fig
 
@@ -259,7 +260,7 @@ def _dataset(data, split, most=None):
     names = IRSTDataset(data, split).names
     return IRSTDataset(data, names[:most])
 
-def _like_score(protocol):
+def _at_native_size():
     "Protocols that judge images as they are; the one that resizes needs scores of resized images."
     return [name for name, p in PROTOCOLS.items() if not p.size]
 
@@ -279,14 +280,15 @@ def threshold_explorer(
     draw.__name__ = 'draw_threshold'
     return Explorer(draw, dict(image=w.Dropdown(options=data.names, description='image'),
         threshold=w.FloatSlider(.5, min=0, max=1, step=.01, description='threshold'),
-        protocol=w.Dropdown(options=_like_score(data), description='protocol')))
+        protocol=w.Dropdown(options=_at_native_size(), description='protocol')))
 
 # %% ../../nbs/workshop/18_widgets.ipynb #c6732072
 def _show_channel(fig, left, middle, image, mask, one, covered):
     "The image, and a channel that covers `covered` pixels, with circles at the targets"
     (H, W), (h, v) = image.shape, covered
     left.imshow(to_display(image), cmap='gray')
-    fig.colorbar(middle.imshow(one, cmap='gray', extent=(-.5, v - .5, h - .5, -.5)), ax=middle, shrink=.8)
+    shown = middle.imshow(one, cmap='gray', extent=(-.5, v - .5, h - .5, -.5))
+    fig.colorbar(shown, ax=middle, shrink=.8, label='feature')
     for ax in (left, middle):
         for y, x in components(mask).centroids: ax.plot(x, y, 'o', mfc='none', mec='#d9a441', ms=12)
         ax.set(xticks=[], yticks=[], xlim=(-.5, W - .5), ylim=(H - .5, -.5))
@@ -372,6 +374,22 @@ def read_upload(
             raise ValueError(str(e).replace(str(path), name)) from e   # the file that the person knows
 
 # %% ../../nbs/workshop/18_widgets.ipynb #e91524bf
+_COLUMNS = ('', 'x, px', 'y, px', 'area, px', 'peak', 'SCR')
+
+def _cells(i, t):
+    "One target as a row of text."
+    return i, f'{t.x:.1f}', f'{t.y:.1f}', t.area, f'{t.peak:.2f}', f'{t.scr:.1f}'
+
+def _table_panel(ax, targets):
+    ax.axis('off')
+    if not targets: return
+    table = ax.table([_cells(i, t) for i, t in enumerate(targets, 1)], colLabels=_COLUMNS, loc='upper center',
+                     edges='horizontal', cellLoc='right')
+    table.auto_set_font_size(False)
+    table.set_fontsize(8)
+    table.scale(1, 1.2)
+
+# %% ../../nbs/workshop/18_widgets.ipynb #5adad1e8
 def draw_detections(
     found, # `Detections`
     most=10, # rows of the table; 0: no table
@@ -381,29 +399,19 @@ def draw_detections(
     left, right = fig.subplots(1, 2) if most else (fig.subplots(), None)
     left.imshow(found.overlay())
     left.set(xticks=[], yticks=[], title=f'{Path(found.name).name}: {len(found)} target{"s" * (len(found) != 1)}')
-    if not most: return fig
-    right.axis('off')
-    rows = [(i, f'{t.x:.1f}', f'{t.y:.1f}', t.area, f'{t.peak:.2f}', f'{t.scr:.1f}')
-            for i, t in enumerate(found.targets[:most], 1)]
-    if rows:
-        table = right.table(rows, colLabels=('', 'x, px', 'y, px', 'area, px', 'peak', 'SCR'), loc='upper center',
-                            edges='horizontal', cellLoc='right')
-        table.auto_set_font_size(False)
-        table.set_fontsize(8)
-        table.scale(1, 1.2)
-    if len(found) > most: right.set_title(f'the first {most} of {len(found)}')
+    if most: _table_panel(right, found.targets[:most])
+    if most and len(found) > most: right.set_title(f'the first {most} of {len(found)}')
     return fig
 
 # %% ../../nbs/workshop/18_widgets.ipynb #8a083fce
 def _rows_html(found, most=100):
     "The targets as an HTML table."
-    head = ''.join(f'<th style="padding:0 .7em">{h}</th>' for h in ('', 'x, px', 'y, px', 'area, px', 'peak', 'SCR'))
-    row = lambda i, t: ''.join(f'<td style="padding:0 .7em">{v}</td>'
-                               for v in (i, f'{t.x:.1f}', f'{t.y:.1f}', t.area, f'{t.peak:.2f}', f'{t.scr:.1f}'))
-    body = ''.join(f'<tr style="text-align:right">{row(i, t)}</tr>' for i, t in enumerate(found.targets[:most], 1))
+    if not len(found): return '<p>no target above this threshold</p>'
+    def row(tag, cells): return ''.join(f'<{tag} style="padding:0 .7em">{c}</{tag}>' for c in cells)
+    body = ''.join(f'<tr style="text-align:right">{row("td", _cells(i, t))}</tr>'
+                   for i, t in enumerate(found.targets[:most], 1))
     more = f'<p>and {len(found) - most} more, all of them in the JSON</p>' if len(found) > most else ''
-    return f'<table class="mim-targets"><tr>{head}</tr>{body}</table>{more}' if len(
-            found) else '<p>no target above this threshold</p>'
+    return f'<table class="mim-targets"><tr>{row("th", _COLUMNS)}</tr>{body}</table>{more}'
 
 # %% ../../nbs/workshop/18_widgets.ipynb #42ee92f1
 def download_link(
@@ -438,7 +446,6 @@ class DetectorPanel(Explorer):
 # %% ../../nbs/workshop/18_widgets.ipynb #b6b7e4ed
 @patch
 def _draw(self: DetectorPanel, threshold, min_area):
-    # the scores are there already
     targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area)
     self.found = dataclasses.replace(self.found, targets=targets, mask=mask, threshold=threshold, min_area=min_area)
     self.result.value = _rows_html(self.found) + download_link(self.found)
@@ -457,7 +464,7 @@ def _uploaded(self: DetectorPanel, change):
     if not self.upload.value: return
     file = self.upload.value[-1]
     self._take(lambda: read_upload(bytes(file['content']), file['name'], self.detector, **self.values()))
-    self.upload.value = ()   # so that the same file can be chosen again
+    self.upload.value = ()
 
 @patch
 def _named(self: DetectorPanel, change):

@@ -343,6 +343,20 @@ def plot_curves(
     return fig
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #f781d96e
+_PLACES = ((5, 4, 'left'), (5, -10, 'left'), (-5, 4, 'right'), (-5, -10, 'right'), (0, 10, 'center'), (0, -16, 'center'))
+
+def _label(ax, rows, up):
+    "Names beside their bubbles, each at the first place where it covers no other."
+    taken = []
+    for r in rows:
+        for dx, dy, side in _PLACES:
+            text = ax.annotate(r['model'], (r['ms'], up(r)), (dx, dy), textcoords='offset points', fontsize=7, ha=side)
+            box = text.get_window_extent()
+            if dy == -16 or not any(box.overlaps(b) for b in taken): break
+            text.remove()
+        taken.append(box)
+
+# %% ../../nbs/workshop/19_efficiency.ipynb #30cd9aab
 def plot_bubbles(
     result, # from `measure`, or its file
     side=512, # of the image, px
@@ -355,14 +369,12 @@ def plot_bubbles(
             and ' block' not in r['model'] and (accuracy is None or r['model'] in accuracy)]
     if not rows: raise ValueError(f'no measured network at {side} px in this result')
     up = lambda r: r['dense_gmac'] if accuracy is None else accuracy[r['model']]
-    most = max(r['peak_mib'] for r in rows)
-    fig, ax = plt.subplots(figsize=(6.4, 3.6))
-    for r in rows:
-        ax.scatter(r['ms'], up(r), s=1200*r['peak_mib']/most, color='0.6', edgecolor='k', alpha=.5)
-        ax.annotate(r['model'], (r['ms'], up(r)), (5, 4), textcoords='offset points', fontsize=7)
+    most, (fig, ax) = max(r['peak_mib'] for r in rows), plt.subplots(figsize=(6.4, 3.6))
+    for r in rows: ax.scatter(r['ms'], up(r), s=1200*r['peak_mib']/most, color='0.6', edgecolor='k', alpha=.5)
     ax.set(xscale='log', xlabel=f'latency at {side}², ms; area: peak memory', ylabel=label)
     if accuracy is None: ax.set(yscale='log', ylabel=f'dense GMAC at {side}²')
     ax.margins(.15)
+    _label(ax, rows, up)
     return fig
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #feab41a2
