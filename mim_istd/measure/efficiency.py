@@ -343,7 +343,8 @@ def plot_curves(
     return fig
 
 # %% ../../nbs/workshop/19_efficiency.ipynb #f781d96e
-_PLACES = ((5, 4, 'left'), (5, -10, 'left'), (-5, 4, 'right'), (-5, -10, 'right'), (0, 10, 'center'), (0, -16, 'center'))
+_PLACES = ((5, 4, 'left'), (5, -10, 'left'), (-5, 4, 'right'), (-5, -10, 'right'), (0, 10, 'center'),
+           (0, -16, 'center'))
 
 def _label(ax, rows, up):
     "Names beside their bubbles, each at the first place where it covers no other."

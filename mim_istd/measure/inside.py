@@ -41,7 +41,7 @@ def judge(
 def _with_scan(model, which):
     "The SS2Ds that scan: 'all', or those named 'inner' or 'outer'."
     if which not in ('all', 'inner', 'outer'): raise ValueError(f"which={which!r}: use 'all', 'inner' or 'outer'")
-    layers = [m for name, m in model.named_modules() if isinstance(m, SS2D) and m.scan
+    layers = [m for name, m in model.named_modules() if isinstance(m, SS2D)
               and (which == 'all' or name.split('.')[-1] == which)]
     if not layers: raise ValueError(f'{type(model).__name__} has no SS2D with a scan to switch off (which={which!r})')
     return layers
