@@ -129,7 +129,8 @@ def _word_ffn(self: MiMBlock, words, hw):
     if not self.scrambled: return words + image_to_words(self.inner_ffn(words_to_image(x, hw)), self.p)
     x = rearrange(x, '(b n) m c -> b (n m c)', n=H*W)                        # by word …
     x = self.inner_ffn(rearrange(x, 'b (c y x) -> b c y x', y=H*self.p, x=W*self.p))   # … read by channel
-    return words + rearrange(rearrange(x, 'b c y x -> b (c y x)'), 'b (n m c) -> (b n) m c', n=H*W, m=words.shape[1])
+    x = rearrange(x, 'b c y x -> b (c y x)')
+    return words + rearrange(x, 'b (n m c) -> (b n) m c', n=H*W, m=words.shape[1])
 
 # %% ../../nbs/book/04_mim_block.ipynb #3db4b653
 @patch
