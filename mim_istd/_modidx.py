@@ -371,6 +371,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels._write_image': ( 'workshop/labels_command.html#_write_image',
                                                                                    'mim_istd/command/labels.py'),
+                                         'mim_istd.command.labels.evaluate_on_labels': ( 'workshop/labels_command.html#evaluate_on_labels',
+                                                                                         'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels.run_labels': ( 'workshop/labels_command.html#run_labels',
                                                                                  'mim_istd/command/labels.py')},
             'mim_istd.command.options': { 'mim_istd.command.options._add_data': ( 'workshop/command_options.html#_add_data',

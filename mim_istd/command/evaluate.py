@@ -97,15 +97,17 @@ def _one_protocol(args, data, name, measure):
     figures = measure(IRSTDataset(data, args.split, args.lists, target=get_protocol(name).truth), name, extras.values())
     return _with_extras(figures, extras), froc(extras['sweep']) if args.curve else None
 
-# %% ../../nbs/workshop/39_evaluate_command.ipynb #9bda6f40
+# %% ../../nbs/workshop/39_evaluate_command.ipynb #e271eaa4
 def run_evaluate(
     args, # of `mim-istd evaluate`
     data, # the set: its name or a `Folder`
 ):
     "mim-istd evaluate"
+    from mim_istd.command.labels import evaluate_on_labels
     from mim_istd.files import to_json, write_whole
     from mim_istd.measure.curves import write_curves
     from mim_istd.measure.metrics import report
+    if args.labels: return evaluate_on_labels(args)
     _check(args)
     measure, figures, curves = _measurer(args), {}, {}
     for name in args.protocol:

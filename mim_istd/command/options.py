@@ -246,6 +246,8 @@ def _add_evaluate(commands):
                    metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
     _add_weights_option(p)
     _add_model(p)
+    p.add_argument('--labels', metavar='PATH',
+                   help='DATA is a folder of images or a film, and these are its boxes or points (YOLO, VOC, COCO, CSV)')
     p.add_argument('--predictions', metavar='FOLDER',
                    help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
