@@ -30,9 +30,9 @@ from ..measure.metrics import Counts, components, count_image, get_protocol, mat
 from ..measure.costs import count_parameters
 from ..model.network import MiM, MiMConfig, PRESETS
 from ..measure.evaluation import predict, resize_logits, torch_device
-from ..training.loop import _check_same, input_transform, make_datasets, train
+from ..training.loop import input_transform, make_datasets, train
 from ..files import write_whole
-from ..training.folders import load_state, read_log
+from ..training.folders import _check_same, load_state, read_log
 from ..training.recipe import get_recipe
 
 # %% ../../nbs/experiments/03_ablations.ipynb #60c42877
