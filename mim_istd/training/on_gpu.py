@@ -459,7 +459,7 @@ def whole_epoch(
     learn, # `RunLearner`
     step, # its `WholeStep`
 ):
-    "An epoch that Python only starts. Its losses are read once; then the check, the log and the bar hear of them one by one."
+    "An epoch that Python only starts. Losses are read once; check, log and bar hear of them one by one."
     losses, first = step.run_epoch(learn.epoch).tolist(), learn.epoch*len(step.windows)
     for learn.iter, (loss, rate) in enumerate(zip(losses, step.lr[first:].tolist())):
         learn.loss = learn.loss_grad = torch.tensor(loss)
