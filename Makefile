@@ -33,7 +33,7 @@ demo: env
 
 # each notebook in a process of its own: operators that a notebook registers, and a Triton that interprets, cannot be taken back
 test: env
-	find nbs -name '[!_.]*.ipynb' ! -path '*/.*' | sort | xargs -n 1 -P 2 $(BIN)/nbdev_test --n-workers 0 --do-print --timing
+	find nbs -name '[!_.]*.ipynb' ! -path '*/.*' | sort | xargs -n 1 -P 2 $(BIN)/nbdev_test --n-workers 0 --do-print --timing $(TEST_FLAGS)
 
 # the documentation, in _docs; needs no Quarto
 site: env

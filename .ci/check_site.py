@@ -86,35 +86,44 @@ LOOK = '''() => {
 def check_pages(site, names, browser):
     "Every page in the browser, at every width: the faults, and what was seen."
     from playwright.sync_api import sync_playwright
-    address, faults, seen, now = serve(site), [], Counter(), ['']
+    address, faults, seen, now = serve(site), [], Counter(), ['', '']
     local = (site/'_static'/'mathjax').is_dir()
     with sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=browser, args=FLAGS)
-        for width, (w, h) in WIDTHS.items():
-            page = chromium.new_page(viewport=dict(width=w, height=h), is_mobile=False)
-            report = lambda text: faults.append(f'{now[0]} ({width}): {text}')
-            page.on('console', lambda m: report(f'console {m.type}: {m.text[:200]}'))
-            page.on('pageerror', lambda e: report(f'script error: {str(e)[:200]}'))
-            page.on('requestfailed', lambda r: report(f'request failed: {r.url}'))
-            page.on('response', lambda r: r.status >= 400 and report(f'{r.status}: {r.url}'))
-            if local: page.on('request', lambda r: r.url.startswith(('http', 'ws')) and not r.url.startswith(address) and report(f'leaves the site: {r.url}'))
-            for name in names:
-                now[0] = name
-                page.goto(f'{address}/{name}', wait_until='load')
-                page.evaluate(SETTLE)
-                if page.query_selector('script[type="application/vnd.jupyter.widget-view+json"]'):
-                    try: page.wait_for_selector('.jupyter-widgets', timeout=10_000)
-                    except Exception: pass
-                check_sliders(page, report)
+        page = chromium.new_page()
+        report = lambda text: faults.append(f'{" at ".join(now)}: {text}')
+        page.on('console', lambda m: report(f'console {m.type}: {m.text[:200]}'))
+        page.on('pageerror', lambda e: report(f'script error: {str(e)[:200]}'))
+        page.on('requestfailed', lambda r: report(f'request failed: {r.url}'))
+        page.on('response', lambda r: r.status >= 400 and report(f'{r.status}: {r.url}'))
+        if local: page.on('request', lambda r: r.url.startswith(('http', 'ws')) and not r.url.startswith(address) and report(f'leaves the site: {r.url}'))
+        def turn(width):
+            w, h = WIDTHS[width]
+            now[1] = width
+            page.set_viewport_size(dict(width=w, height=h))
+        for name in names:
+            now[0] = name
+            for width in WIDTHS:
+                turn(width)
+                if width == 'desk': show(page, f'{address}/{name}', report)   # loaded once, then looked at as on a telephone
                 looked = page.evaluate(LOOK)
                 for f in looked['faults']: report(f)
-                seen.update({k: v for k, v in looked.items() if k != 'faults'})
-                seen['pages'] += 1
-            now[0] = 'index.html'
+                if width == 'desk': seen.update({k: v for k, v in looked.items() if k != 'faults'} | {'pages': 1})
+        now[0] = 'index.html'
+        for width in WIDTHS:
+            turn(width)
             check_menus(page, address, width, report)
-            page.close()
         chromium.close()
     return faults, seen
+
+def show(page, url, report):
+    "A page, until its equations, images and widgets are there."
+    page.goto(url, wait_until='load')
+    page.evaluate(SETTLE)
+    if page.query_selector('script[type="application/vnd.jupyter.widget-view+json"]'):
+        try: page.wait_for_selector('.jupyter-widgets', timeout=10_000)
+        except Exception: pass
+    check_sliders(page, report)
 
 def check_sliders(page, report):
     "A slider that is moved by the keyboard moves its picture, without Python."

@@ -3,7 +3,7 @@ __version__ = "0.1.0"
 
 # name: the module that has it
 _PLACES = dict(
-    Detector='detection.detector', MiM='model.network', MiMConfig='model.network', SS2D='model.ss2d', evaluate='measure.evaluation',
+    Detector='detection.detector', MiM='detection.hub', MiMConfig='model.network', SS2D='model.ss2d', evaluate='measure.evaluation',
     get_model='model.network', list_models='model.network', open_folder='data.sets', read_image='data.reading',
     selective_scan='model.scan', train='training.loop')
 __all__ = ['__version__', *_PLACES]

@@ -10,13 +10,14 @@ import contextlib, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table, try_to_write
+from .command.labels import run_labels
 from .command.options import build_parser, complain
 
 # %% ../nbs/workshop/12_command_line.ipynb #38896bd8
 def _train(args):
     "mim-istd train"
     import json
-    from mim_istd.model.network import MiMConfig
+    from mim_istd.model.network import MiMConfig, read_config
     from mim_istd.training.recipe import get_recipe
     from mim_istd.training.loop import train
     out, saved = Path(args.out), Path(args.out)/'recipe.json'
@@ -25,7 +26,7 @@ def _train(args):
     if args.resume and not (out/'last.pt').exists(): raise FileNotFoundError(f'no run in {out} to go on with')
     model = args.model or (None if args.weights else 'laptop')
     if args.resume and not args.model:
-        config = json.loads(saved.read_text(encoding='utf-8'))['config']
+        config = read_config(json.loads(saved.read_text(encoding='utf-8'))['config'])
         model = config['model'] if 'model' in config else MiMConfig(**config)
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
     recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)
@@ -46,27 +47,8 @@ def _data(args):
 # %% ../nbs/workshop/12_command_line.ipynb #73e20be4
 def _evaluate(args):
     "mim-istd evaluate"
-    from mim_istd.data.sets import IRSTDataset
-    from mim_istd.detection.detector import Detector
-    from mim_istd.files import to_json, write_whole
-    from mim_istd.measure.metrics import get_protocol, report
-    detector, figures = Detector(args.weights, args.device, model=args.model), {}
-    if detector.method and args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
-    folder = _data(args)
-    for name in args.protocol:
-        data = IRSTDataset(folder, args.split, args.lists, target=get_protocol(name).truth)
-        figures[name] = _measure(detector, data, name, args)
-        print(f'{name}: {report(figures[name])}', flush=True)
-    if args.json: write_whole(args.json, to_json(figures) + '\n')
-
-def _measure(detector, data, protocol, args):
-    bar = sys.stderr.isatty()
-    if detector.method:
-        from mim_istd.baselines.classical import evaluate_classical
-        return evaluate_classical(data, [detector.method], protocol, None, bar, args.threshold)[args.model]
-    from mim_istd.measure.evaluation import evaluate
-    return evaluate(detector.model, data, protocol, progress=bar, threshold=args.threshold, tta=args.tta,
-                    resize=detector.card.get('input_size'))
+    from mim_istd.command.evaluate import run_evaluate
+    return run_evaluate(args, _data(args))
 
 # %% ../nbs/workshop/12_command_line.ipynb #f744b245
 def _synth(args):
@@ -100,7 +82,8 @@ def _export(args):
     detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
     if size: export_program(detector, out, size, not args.standardized)
     else: export_onnx(detector, out, not args.standardized)
-    print(f"{out}: {out.stat().st_size/1e6:.1f} MB, images of {f'{size[0]} × {size[1]} pixels' if size else 'any size'}", flush=True)
+    takes = f'{size[0]} × {size[1]} pixels' if size else 'any size'
+    print(f'{out}: {out.stat().st_size/1e6:.1f} MB, images of {takes}', flush=True)
     if args.no_check or args.standardized: return
     try: found = check_export(out, detector, size)
     except ExportError:
@@ -148,7 +131,8 @@ def _as_options(message):
 
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
-              onnxruntime='export')
+              onnxruntime='export', matplotlib='notebooks', stonesoup='track',
+              gradio='serve', huggingface_hub='hub')
 
 def _missing(error):
     "How to get the package that an import did not find."
@@ -167,9 +151,25 @@ def _terminated_is_interrupted():
     finally:
         if before is not None: signal.signal(signal.SIGTERM, before)
 
+# %% ../nbs/workshop/12_command_line.ipynb #1374c179
+def _serve(args):
+    "mim-istd serve"
+    from mim_istd.command.serve import run_serve
+    run_serve(args)
+
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f2
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, synth=_synth, export=_export, weights=_weights,
-                 table=run_table, demo=run_demo)
+                 table=run_table, serve=_serve, demo=run_demo, labels=run_labels)
+
+# %% ../nbs/workshop/12_command_line.ipynb #177cbc18
+def _say(e):
+    "One line for an exception, and the exit status that it means."
+    if isinstance(e, ModuleNotFoundError) and _missing(e):
+        complain(_missing(e))
+        return 2
+    known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
+    complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
+    return 2 if known else 1
 
 # %% ../nbs/workshop/12_command_line.ipynb #add94b73
 def main(
@@ -189,12 +189,7 @@ def main(
         return 1
     except Exception as e:
         if args.debug: raise
-        if isinstance(e, ModuleNotFoundError) and _missing(e):
-            complain(_missing(e))
-            return 2
-        known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
-        complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
-        return 2 if known else 1
+        return _say(e)
 
 # %% ../nbs/workshop/12_command_line.ipynb #c1a0e0f3
 if __name__ == '__main__' and __spec__: sys.exit(main()) # python -m mim_istd.cli; a notebook has no __spec__

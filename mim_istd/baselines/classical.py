@@ -23,7 +23,8 @@ from skimage.feature import structure_tensor, structure_tensor_eigenvalues
 from skimage.morphology import disk
 
 from ..data.augment import Resize
-from ..detection.detector import Detections, as_grey, find_targets
+from ..detection.outputs import Detections
+from ..detection.detector import as_grey, find_targets
 from ..measure.metrics import SegmentationMetrics, get_protocol
 
 # %% ../../nbs/workshop/15_classical_peers.ipynb #7446c21b

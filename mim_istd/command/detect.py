@@ -43,18 +43,35 @@ def run_detect(args):
     if not images:
         raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks '
                          'into subfolders)')
+    if track := args.track or args.moving: _check_track(args)
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
                         if args.overlap is None else args.overlap)
     try_to_write(out)
     jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
     with lock_folder(out):
         _tidy(out, jobs)
-        return _detect_all(detector, jobs, raw, args, failed=len(missing))
+        status = _detect_all(detector, jobs, raw, args, failed=len(missing))
+        if track: _track(out, args.moving)
+        return status
 
+# %% ../../nbs/workshop/26_detect_command.ipynb #3c1a27e6
 def _check_apart(paths, out):
     for p in paths:
         if Path(p).is_dir() and Path(p).resolve() == out.resolve():
             raise ValueError(f'the results cannot go into the folder of the images, {p}; choose another one with -o')
+
+# %% ../../nbs/workshop/26_detect_command.ipynb #7752561c
+def _check_track(args):
+    "Before hours of detection: say what linking them would miss."
+    import stonesoup  # the extra `track`
+    if 'json' not in args.format: raise ValueError('--track links what the JSON files say: let --format have json')
+
+def _track(out, moving):
+    "Link all films in the results, and say how many tracks there are."
+    from mim_istd.detection.tracks import track_results
+    films = track_results(out, moving)
+    if not films: complain('no film to track: images are one by themselves without --sequence')
+    for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' if moving else ''}tracks")
 
 # %% ../../nbs/workshop/26_detect_command.ipynb #0e0741eb
 @dataclass
@@ -66,6 +83,7 @@ class _Job:
     number: int | None = None    # of the file in a sequence
     numbered: bool = False       # it is one frame of a sequence
 
+# %% ../../nbs/workshop/26_detect_command.ipynb #56331ecd
 def _jobs(images, bases, sequence):
     "A `_Job` for each file, in the order of the stream if it is one."
     jobs, folders = [], {b.parent for b in bases}
@@ -89,7 +107,8 @@ def _number(jobs):
 def _tidy(out, jobs):
     "Remove what a killed run has left, and say what of earlier runs will not be in the table."
     from mim_istd.detection.outputs import is_result, remove_parts
-    folders, bases = {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}, {job.base for job in jobs}
+    folders, bases = {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}, {job.base
+            for job in jobs}
     remove_parts(folders)
     others = [f for d in folders - {job.frames for job in jobs} if d.is_dir() for f in d.glob('*.json')
               if f.with_suffix('') not in bases and is_result(f)]
@@ -115,24 +134,30 @@ class _Results:
         self.table = TargetTable(out/'targets.csv') if 'csv' in formats else None
         self.images = self.frames = self.targets = self.failed = 0
 
-    def write(self, found, base):
-        "Hand one image to the writers; few may wait, of large ones none."
-        from mim_istd.detection.outputs import write_outputs
-        self.waiting.append((self.pool.submit(write_outputs, found, base, self.formats), base, found.to_dict()))
-        self.settle(4 if found.mask.size <= 2**22 else 0)
+# %% ../../nbs/workshop/26_detect_command.ipynb #bb8e9166
+@patch
+def write(self:_Results, found, base):
+    "Hand one image to the writers; few may wait, of large ones none."
+    from mim_istd.detection.outputs import write_outputs
+    self.waiting.append((self.pool.submit(write_outputs, found, base, self.formats), base, found.to_dict()))
+    self.settle(4 if found.mask.size <= 2**22 else 0)
 
-    def settle(self, at_most=0):
-        "Count what has been written, until no more than `at_most` wait."
-        while len(self.waiting) > at_most:
-            job, base, found = self.waiting.pop(0)
-            try: job.result()
-            except Exception as e: self._not_written(base, e)
-            else: self._count(found)
+# %% ../../nbs/workshop/26_detect_command.ipynb #37c9ea08
+@patch
+def settle(self:_Results, at_most=0):
+    "Count what has been written, until no more than `at_most` wait."
+    while len(self.waiting) > at_most:
+        job, base, found = self.waiting.pop(0)
+        try: job.result()
+        except Exception as e: self._not_written(base, e)
+        else: self._count(found)
 
-    def __str__(self):
-        number = lambda n, what: f"{n} {what}{'' if n == 1 else 's'}"
-        images = [number(self.images, 'image')] * bool(self.images or not self.frames)
-        return ', '.join([*images, *[number(self.frames, 'frame')] * bool(self.frames), number(self.targets, 'target')])
+# %% ../../nbs/workshop/26_detect_command.ipynb #0c3ecac5
+@patch
+def __str__(self:_Results):
+    number = lambda n, what: f"{n} {what}{'' if n == 1 else 's'}"
+    images = [number(self.images, 'image')] * bool(self.images or not self.frames)
+    return ', '.join([*images, *[number(self.frames, 'frame')] * bool(self.frames), number(self.targets, 'target')])
 
 # %% ../../nbs/workshop/26_detect_command.ipynb #3f2155af
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -144,6 +169,7 @@ def _count(self:_Results, found):
     self.images, self.frames, self.targets = (self.images + (not frame), self.frames + frame,
                                               self.targets + len(found['targets']))
 
+# %% ../../nbs/workshop/26_detect_command.ipynb #d94fdddb
 @patch
 def _not_written(self:_Results, base, e):
     "One more failure; `OSError` if nothing else can be written either."
@@ -153,6 +179,7 @@ def _not_written(self:_Results, base, e):
     self.failed += 1
     complain(f'cannot write {base} ({reason})')
 
+# %% ../../nbs/workshop/26_detect_command.ipynb #4b4ccc35
 @patch
 def close(self:_Results):
     "Finish what was begun; what cannot be written any more is left out."
@@ -163,6 +190,7 @@ def close(self:_Results):
         if self.table: self.table.close()
     except OSError as e: complain(f'cannot write targets.csv ({e.strerror or e})')
 
+# %% ../../nbs/workshop/26_detect_command.ipynb #a73acc52
 def _is_writable(folder):
     try: return try_to_write(folder) is None
     except OSError: return False
@@ -190,25 +218,32 @@ class _Lines:
         self.jobs, self.args, self.failed, self.bar = jobs, args, failed, _Progress(len(jobs))
         self.current, self.done, self.frames, self.targets = None, 0, 0, 0
 
-    def turn_to(self, i):
-        "The next result is of file `i`."
-        if i == self.current: return
-        self.end()
-        self.current, self.done, self.frames, self.targets = i, self.done + 1, 0, 0
-        self.bar(self.done - 1)
+# %% ../../nbs/workshop/26_detect_command.ipynb #d6192574
+@patch
+def turn_to(self:_Lines, i):
+    "The next result is of file `i`."
+    if i == self.current: return
+    self.end()
+    self.current, self.done, self.frames, self.targets = i, self.done + 1, 0, 0
+    self.bar(self.done - 1)
 
-    def skipped(self, error):
-        path, self.failed = str(self.jobs[self.current].path), self.failed + 1
-        after = f' after {self.frames} frames' if self.frames else ''
-        self.bar.clear()
-        complain(f'skipped{after}: {error}' if path in str(error)
-                  else f'skipped {path}{after}: {error or type(error).__name__}')
+# %% ../../nbs/workshop/26_detect_command.ipynb #2031328d
+@patch
+def skipped(self:_Lines, error):
+    "Say that a file failed, or the rest of it."
+    path, self.failed = str(self.jobs[self.current].path), self.failed + 1
+    what = 'skipped' if not self.frames else f"only {self.frames} frame{'s' * (self.frames > 1)}"
+    self.bar.clear()
+    complain(f'{what}: {error}' if path in str(error)
+             else f"{what}{' of' * (self.frames > 0)} {path}: {error or type(error).__name__}")
 
-    def end(self):
-        if not self.frames or self.args.quiet: return
-        self.bar.clear()
-        print(f'{self.jobs[self.current].path}: ' + (f'{self.frames} frames, ' if self.frames > 1 else '')
-              + f"{self.targets} target{'' if self.targets == 1 else 's'}", flush=True)
+# %% ../../nbs/workshop/26_detect_command.ipynb #8aca1d49
+@patch
+def end(self:_Lines):
+    if not self.frames or self.args.quiet: return
+    self.bar.clear()
+    print(f'{self.jobs[self.current].path}: ' + (f'{self.frames} frames, ' if self.frames > 1 else '')
+          + f"{self.targets} target{'' if self.targets == 1 else 's'}", flush=True)
 
 # %% ../../nbs/workshop/26_detect_command.ipynb #bf8ef061
 def _reader(jobs, raw, fps):

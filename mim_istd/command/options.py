@@ -15,18 +15,22 @@ def complain(message):
     "One line on stderr."
     print('mim-istd: ' + ' '.join(str(message).split()), file=sys.stderr, flush=True)
 
-# %% ../../nbs/workshop/25_command_options.ipynb #945f7617
-_DETECT = """examples:
+# %% ../../nbs/workshop/25_command_options.ipynb #59ba4da6
+_EXAMPLES = """examples:
   mim-istd detect night.png                      targets in one image, results in ./detections
   mim-istd detect frames -o found -r             all images in a folder and its subfolders
   mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
+  mim-istd detect flight.mp4 --track             … and their targets linked into tracks
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
   mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
   mim-istd detect frames --model max-median      with a filter that needs no training
 
-written to OUT, for each image NAME:
+"""
+
+# %% ../../nbs/workshop/25_command_options.ipynb #9642668a
+_RESULTS = """written to OUT, for each image NAME:
   NAME_overlay.png  the image with a numbered ring around each target
   NAME_mask.png     target pixels 255, others 0
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
@@ -37,9 +41,14 @@ Two images of one name get their suffix, folder or a number into it. Results of 
 stay; 'mim-istd table OUT' makes targets.csv of all that lie there. Large images are scored in overlapping tiles if
 one pass would not fit into the memory. Images cannot come through a pipe: save them to files first.
 
+"""
+
+# %% ../../nbs/workshop/25_command_options.ipynb #219c2ca5
+_DETECT = _EXAMPLES + _RESULTS + """\
 exit status: 0 all images done, 1 some failed (each has a line on stderr), 2 nothing could be done or
 no result could be written any more, 130 interrupted (Ctrl-C or SIGTERM)."""
 
+# %% ../../nbs/workshop/25_command_options.ipynb #bfcc1fb1
 _TRAIN = """examples:
   mim-istd train data/sample --recipe sample --out runs/first
   mim-istd train NUAA-SIRST --lists idx_427 --model laptop --recipe quick --out runs/nuaa
@@ -49,17 +58,22 @@ _TRAIN = """examples:
 
 DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA."""
 
+# %% ../../nbs/workshop/25_command_options.ipynb #27f47f6a
 _EVALUATE = """examples:
   mim-istd evaluate data/sample --weights runs/first
   mim-istd evaluate NUAA-SIRST --lists idx_427 --protocol basicirstd corrected --json figures.json
   mim-istd evaluate NUAA-SIRST --lists idx_427 --model max-median
+  mim-istd evaluate NUAA-SIRST --predictions masks   what another program wrote: masks/NAME.png or NAME_mask.png
+  mim-istd evaluate NUAA-SIRST --lists idx_427 --more --intervals --curve froc.png
 
 A line a protocol: IoU, nIoU and Pd in per cent, Fa in 1e-6."""
 
+# %% ../../nbs/workshop/25_command_options.ipynb #5ca61b2b
 _SYNTH = """examples:
   mim-istd synth scenes --seed 7 --train 200 --test 50
   mim-istd train scenes --recipe quick --out runs/scenes"""
 
+# %% ../../nbs/workshop/25_command_options.ipynb #a47e7059
 _EXPORT = """examples:
   mim-istd export -o model.onnx                              the package's weights for ONNX Runtime, any image size
   mim-istd export -o mine.onnx --weights runs/mine
@@ -68,6 +82,7 @@ _EXPORT = """examples:
 input 'image': float32 (batch, 1, height, width), raw grey values; output 'score': the probability of each pixel.
 The file is compared with PyTorch after it was written; it is removed if they differ by 1e-4 in any pixel."""
 
+# %% ../../nbs/workshop/25_command_options.ipynb #1140feb6
 _WEIGHTS = """examples:
   mim-istd weights                    those of the package, the default first, with their figures on test images
   mim-istd weights outer              all that is known of one: images, recipe, figures, known failures
@@ -75,12 +90,15 @@ _WEIGHTS = """examples:
 
 IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the protocols."""
 
+# %% ../../nbs/workshop/25_command_options.ipynb #6c51fdf0
 _TABLE = """example:
   mim-istd table detections           after a run that was killed, or to have several runs in one table
 
 OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders."""
 
-_DEMO = ("""three small scenes that come with the package go through 'mim-istd detect'; the images and what was found in them lie in OUT.""")
+# %% ../../nbs/workshop/25_command_options.ipynb #04a37b36
+_DEMO = ("three small scenes that come with the package go through 'mim-istd detect'; the images and what was found "
+         "in them lie in OUT.")
 
 # %% ../../nbs/workshop/25_command_options.ipynb #b7a4993a
 _ANY = float('inf')
@@ -121,6 +139,7 @@ def _add_model(p):
                    help=f'network that the weights must hold, or a method without training: {_METHODS} (default: '
                         f'whatever the weights hold)')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #09835248
 def _add_device(p): p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1' (default: a GPU if there is one)")
 
 def _add_threshold(p):
@@ -150,6 +169,7 @@ def _add_detect(commands):
     _add_device(p)
     for add in (_add_outputs, _add_tiles, _add_streams, _add_raw): add(p)
 
+# %% ../../nbs/workshop/25_command_options.ipynb #98c2046b
 def _add_outputs(p):
     p.add_argument('-o', '--out', default='detections', metavar='OUT',
                    help='folder for the results (default: detections)')
@@ -166,12 +186,18 @@ def _add_tiles(p):
                    help='side of the tiles of large images (default: as the memory allows)')
     p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX', help='of neighbouring tiles (default: 192)')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #6951439c
 def _add_streams(p):
     p.add_argument('--sequence', action='store_true',
                    help='the images of a folder are the frames of one stream, by the last numbers in their names')
     p.add_argument('--fps', type=_between(float, 1e-6, _ANY),
                    help='frames a second of streams that do not say it, for the time in the results')
+    p.add_argument('--track', action='store_true',
+                   help='link the targets of a stream into tracks: NAME_tracks.csv, NAME_mot.txt, and in the JSON files')
+    p.add_argument('--moving', action='store_true',
+                   help='as --track, with only those tracks in the tables that move; for a fixed camera')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #3b20561f
 def _add_raw(p):
     p.add_argument('--raw', metavar='WxHxDTYPE[xN]',
                    help='files without a header: width, height, type, frames; e.g. 640x512xuint16')
@@ -198,6 +224,7 @@ def _add_train(commands):
     p.add_argument('--resume', action='store_true',
                    help='go on from the last checkpoint in the run folder; with more --epochs, for longer')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #f0e29f24
 def _add_recipe_changes(p):
     instead = "instead of the recipe's"
     p.add_argument('--epochs', type=_between(int, 1, _ANY), help=instead)
@@ -219,9 +246,16 @@ def _add_evaluate(commands):
                    metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
     _add_weights_option(p)
     _add_model(p)
+    p.add_argument('--predictions', metavar='FOLDER',
+                   help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
     _add_device(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
+    p.add_argument('--more', action='store_true',
+                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors')
+    p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
+    p.add_argument('--curve', metavar='FILE',
+                   help='write Pd over false alarms an image and a megapixel there, as .png or .json')
     p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
 
 # %% ../../nbs/workshop/25_command_options.ipynb #98604e68
@@ -240,6 +274,7 @@ def _add_demo(commands):
     p.add_argument('-o', '--out', default='demo', metavar='OUT', help='folder for images and results (default: demo)')
     _add_device(p)
 
+# %% ../../nbs/workshop/25_command_options.ipynb #0991c4a3
 def _add_table(commands):
     p = _command(commands, 'table', 'make targets.csv again from the JSON files of a folder', _TABLE)
     p.add_argument('folder', metavar='OUT', help='folder with results of detect')
@@ -255,10 +290,43 @@ def _add_export(commands):
                    help='for images that are standardized already; such a file is not compared')
     p.add_argument('--no-check', action='store_true', help='do not compare the file with PyTorch')
 
+# %% ../../nbs/workshop/25_command_options.ipynb #11949b9a
 def _add_weights(commands):
     p = _command(commands, 'weights', 'say what weights are, and how good', _WEIGHTS)
     p.add_argument('weights', nargs='?', metavar='WEIGHTS',
                    help='name, file or run folder (default: all of the package, in short)')
+
+# %% ../../nbs/workshop/25_command_options.ipynb #d2048070
+_LABELS = """examples:
+  mim-istd labels images --labels boxes -o mine          boxes/NAME.txt (YOLO) or NAME.xml (VOC, SIRST-v2 centroids)
+  mim-istd labels images --labels boxes.json -o mine     COCO
+  mim-istd labels flight.mp4 --labels flight.csv -o mine frame,x,y,w,h, or frame,x,y for points
+  mim-istd train mine --recipe quick --out runs/mine
+
+written to OUT: images, masks, and sheet_001.png … with every label, to be checked by eye. A mask is what reaches at
+least half the height of the box's brightest (or darkest) pixel over its surroundings, hangs together with it, and
+lies in the box."""
+
+def _add_labels(commands):
+    p = _command(commands, 'labels', 'turn boxes or points into masks to train on', _LABELS)
+    p.add_argument('images', metavar='IMAGES', help='folder of images, or a film')
+    p.add_argument('--labels', required=True, metavar='PATH', help='file (.json, .csv), or folder of .txt or .xml files')
+    p.add_argument('-o', '--out', required=True, metavar='OUT', help='new or empty folder')
+
+# %% ../../nbs/workshop/25_command_options.ipynb #66b9c907
+_SERVE = """examples:
+  mim-istd serve                      with the weights of the package; prints the address
+  mim-istd serve --weights runs/mine --open
+
+Only this machine reaches the page, and what is dropped on it stays here. Ctrl-C ends it."""
+
+def _add_serve(commands):
+    p = _command(commands, 'serve', 'a web page of this machine to drop images and films on', _SERVE)
+    _add_weights_option(p)
+    _add_model(p)
+    _add_device(p)
+    p.add_argument('--port', type=_between(int, 1, 65535), help='of the page (default: the first free one from 7860)')
+    p.add_argument('--open', action='store_true', help='also open it in the browser')
 
 # %% ../../nbs/workshop/25_command_options.ipynb #1d7b88bc
 def build_parser():
@@ -270,6 +338,7 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_demo):
+    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
+                _add_serve, _add_demo):
         add(commands)
     return parser

@@ -100,8 +100,7 @@ def _raw_frames(path, raw):
 
 # %% ../../nbs/workshop/08_frames.ipynb #82c79af5
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.ts', '.wmv', '.flv', '.3gp',
-                  '.m2ts',
-                  '.mts', '.y4m', '.h264', '.mxf')
+                  '.m2ts', '.mts', '.y4m', '.h264', '.mxf')
 _CONTAINERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv,yuv4mpegpipe,h264,mxf'
 
 def _grey_frame(frame):
@@ -110,19 +109,73 @@ def _grey_frame(frame):
     deep = max(c.bits for c in frame.format.components) > 8
     return np.rot90(frame.to_ndarray(format='gray16le' if deep else 'gray'), round(frame.rotation / 90))
 
+# %% ../../nbs/workshop/08_frames.ipynb #273a6b3a
+_SAY_THEIR_LENGTH = 'mov', 'matroska', 'avi', 'flv', 'asf', 'mxf'
+
+def _promised(film, stream):
+    "The second in which a film begins, and how many seconds its header promises; 0 if it does not say."
+    if stream.duration is None: start, length = film.start_time or 0, (film.duration or 0) / 10**6
+    else: start, length = (float((t or 0) * stream.time_base) for t in (stream.start_time, stream.duration))
+    if stream.duration is None: start /= 10**6
+    if film.format.name == 'avi' and stream.average_rate: length = max(length, stream.frames / stream.average_rate)
+    return start, float(length) if film.format.name.startswith(_SAY_THEIR_LENGTH) else 0.
+
+# %% ../../nbs/workshop/08_frames.ipynb #671223d2
+class _Account:
+    "The frames of a film, and what is missing when they are over."
+    def __init__(self, film, stream):
+        self.film, self.stream = film, stream
+        self.start, self.length = _promised(film, stream)
+        self.end, self.step, self.damaged, self.error = 0., .05, 0, None
+
+    def missing(self):
+        "What to say of the film when its frames are over; '' if it is whole."
+        damaged = f"{self.damaged} damaged picture{'s' * (self.damaged > 1)}" if self.damaged else ''
+        early = self.length - self.end > 2*self.step
+        return ', '.join(filter(None, [damaged, f'it ends after {self.end:.2f} s of {self.length:.2f} s' * early]))
+
+# %% ../../nbs/workshop/08_frames.ipynb #48736a11
+@patch
+def frames(self:_Account):
+    "All frames that can be decoded."
+    import av
+    before = None
+    for packet in self.film.demux():
+        mine = packet.stream.index == self.stream.index
+        if packet.pts is not None and (mine or self.stream.duration is None):
+            self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.start)
+        if not mine: continue
+        try: found = packet.decode()
+        except av.FFmpegError as e: self.error, found = e, None
+        self.damaged += found is None or packet.is_corrupt or any(f.is_corrupt for f in found)
+        for frame in found or ():
+            if None not in (frame.time, before): self.step = max(self.step, frame.time - before)
+            before = frame.time
+            yield frame
+    if before is None and self.error: raise self.error
+
+# %% ../../nbs/workshop/08_frames.ipynb #a197c97f
+def _rate(film, stream):
+    "Frames a second; None if the film does not say."
+    rate = stream.codec_context.framerate if film.format.name == 'h264' else stream.average_rate
+    return float(rate) if rate else None
+
+# %% ../../nbs/workshop/08_frames.ipynb #13af444c
 def _video_frames(path):
+    "(pixels, index, time) of each frame; `DataError` after the last one if something of the film is missing."
     try: import av
     except ImportError as e: raise DataError("reading films needs PyAV: pip install 'mim_istd[video]'") from e
     try:
         with av.open(str(path), options={'protocol_whitelist': 'file', 'format_whitelist': _CONTAINERS}) as film:
             if not film.streams.video: raise DataError('no pictures in it')
-            stream, first = film.streams.video[0], None
-            for i, frame in enumerate(film.decode(stream)):
-                seconds = frame.time if frame.time is not None else i / float(
-                        stream.average_rate) if stream.average_rate else None
+            account, first = _Account(film, film.streams.video[0]), None
+            rate = _rate(film, account.stream)
+            for i, frame in enumerate(account.frames()):
+                seconds = frame.time if frame.time is not None else i / rate if rate else None
                 if first is None: first = seconds
-                yield _grey_frame(frame), i, None if None in (seconds, first) else round(seconds - first, 6)
+                yield _grey_frame(frame), i, None if seconds is None else round(seconds - first, 6)
     except av.FFmpegError as e: raise DataError(f'{e.strerror or e}; if it is a damaged copy, fetch it again') from e
+    if missing := account.missing(): raise DataError(f'{path} is not whole: {missing}. What could be read is kept')
 
 # %% ../../nbs/workshop/08_frames.ipynb #4c44c152
 _UNREAD = {s: 'a radiometric film of a camera maker' for s in ('.seq', '.csq', '.ptw', '.ats', '.sfmov', '.fff')}
@@ -164,7 +217,8 @@ def sequence_numbers(
 ) -> list: # of the frame number of each
     """The frame number in each name: the last group of digits that differs in all of them.
 
-    `cam2_frame_0010_1080p.png` is frame 10. Where no group does, as in names without digits, their places in natural order."""
+    `cam2_frame_0010_1080p.png` is frame 10. Where no group does, as in names without digits, their places in
+    natural order."""
     stems = [Path(n).stem for n in names]
     groups = [[int(d) for d in re.findall(r'\d+', s)] for s in stems]
     width = min(map(len, groups), default=0)

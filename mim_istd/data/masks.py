@@ -88,6 +88,7 @@ def _scale(self:MaskReader, dtype):
         self._scales[dtype] = scale
     return self._scales[dtype]
 
+# %% ../../nbs/workshop/24_masks.ipynb #0adba578
 @patch
 def _where(self:MaskReader):
     first = Path(self.paths[0])

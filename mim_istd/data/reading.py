@@ -85,6 +85,7 @@ def _note_flir(image):
                   f'and '
                   'in other such files; export them as 16-bit TIFF to detect in temperatures', stacklevel=2)
 
+# %% ../../nbs/workshop/07_image_files.ipynb #0191c413
 def _one_frame(image):
     "The pixels of a PIL image that holds no animation."
     frames = getattr(image, 'n_frames', 1)
@@ -190,7 +191,8 @@ def _tiff_page(page, path):
         except _BROKEN as e: errors.append(e)
     if any('imagecodecs' in str(e) or isinstance(e, ImportError) for e in errors):
         raise DataError(f'a TIFF of {page.bitspersample} bits and compression {page.compression.name}, which needs a '
-                        'package more: pip install imagecodecs, or save it uncompressed with 8 or 16 bits') from errors[0]
+                        'package more: pip install imagecodecs, or save it uncompressed with 8 or 16 bits'
+                        ) from errors[0]
     raise errors[0]
 
 # %% ../../nbs/workshop/07_image_files.ipynb #df1dff7f
@@ -227,7 +229,6 @@ def _read_npy(path):
     _check_size(*a.shape[-2 - _has_channels(a):][1::-1])
     return a
 
-# %% ../../nbs/workshop/07_image_files.ipynb #31f42394
 def _has_channels(a): return a.ndim > 2 and a.shape[-1] <= 4
 
 # %% ../../nbs/workshop/07_image_files.ipynb #9f0ae825
@@ -237,7 +238,8 @@ _FOREIGN = { # a pattern of the first bytes -> what that is, and what to do
     rb'SIMPLE  =': 'a FITS file; save its image as TIFF or NPY (astropy reads it)',
     rb'MATLAB ': 'a MATLAB file; save its array as NPY (scipy.io.loadmat reads it)',
     rb'\x89HDF': 'an HDF5 or MATLAB 7.3 file; save its array as NPY (h5py reads it)',
-    rb'(?s)....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1|avif|avis)': 'an HEIC or AVIF image; save it as PNG or TIFF',
+    rb'(?s)....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1|avif|avis)':
+        'an HEIC or AVIF image; save it as PNG or TIFF',
     rb'(?s)....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV': 'a film; give it the ending of a film, as .mp4 or .mkv',
     rb'%PDF': 'a PDF; save its image as PNG or TIFF'}
 _HEADLESS = ('.raw', '.bin', '.dat', '.img', '.yuv')
@@ -253,7 +255,7 @@ def _foreign(path):
 
 # %% ../../nbs/workshop/07_image_files.ipynb #f4e236d4
 def _kind(path):
-    "What a file is by its first bytes: 'png', 'tiff', 'pgm', 'npy', 'npz' or 'pillow', which will see. Errors as `_decode` has them."
+    "What a file is by its first bytes: 'png', 'tiff', 'pgm', 'npy', 'npz' or, for Pillow to see, 'pillow'."
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'No image file {path}: check the name' + (', it is a folder' if path.is_dir() else ''))
@@ -286,12 +288,36 @@ def _decode(path):
     except FileNotFoundError: raise
     except _BROKEN as e: raise _refusal(path, e) from e
 
+# %% ../../nbs/workshop/07_image_files.ipynb #6e3dad84
+def _is_deep(image):
+    "Whether the file of an opened PIL image, in colour, has more bits than Pillow keeps."
+    path = getattr(image, 'filename', '')
+    if image.mode not in ('LA', 'RGB', 'RGBA') or not path or not Path(path).is_file(): return False
+    if image.format == 'TIFF': return max(image.tag_v2.get(258, (8,))) > 8
+    if image.format != 'PNG': return False
+    with open(path, 'rb') as f: return f.read(25)[24:] == b'\x10'
+
+# %% ../../nbs/workshop/07_image_files.ipynb #3c388157
+def _opened(
+    image, # a PIL image
+):
+    "The pixels of an image that Pillow has opened, with the bits that it has dropped if the file still has them."
+    seen = _one_frame(image)
+    if not _is_deep(image): return seen
+    try: whole = _decode(image.filename)
+    except DataError: whole = seen
+    if whole.dtype == np.uint16 and np.array_equal(whole >> 8, seen): return whole
+    warnings.warn(f'{image.filename} has 16 bits a channel, of which Pillow keeps the upper 8; give the path instead '
+                  f'of '
+                  f'the opened image', stacklevel=3)
+    return seen
+
 # %% ../../nbs/workshop/07_image_files.ipynb #1c81478d
 def _bands(
     shape, # of an array
     values=2**22, # in a band, about
 ):
-    "Slices of whole rows that cut an array into bands: what is done band by band needs little memory, however large the image."
+    "Slices of whole rows that cut an array into bands; what is done band by band needs little memory."
     rows = max(1, values // max(1, int(np.prod(shape[1:]))))
     return [slice(y, y + rows) for y in range(0, shape[0], rows)]
 
@@ -324,6 +350,14 @@ def _float32(a):
     "The array as float32; what lies beyond its range becomes infinite."
     with np.errstate(over='ignore'): return np.ascontiguousarray(a, dtype=np.float32)
 
+# %% ../../nbs/workshop/07_image_files.ipynb #16fb08c2
+_LARGE = 2**24   # px; from here on memory counts
+
+def _kept(grey):
+    "float32, unless that would take much more memory."
+    return grey if grey.size > _LARGE and grey.dtype.kind in 'biuf' and grey.dtype.itemsize <= 4 else _float32(grey)
+
+# %% ../../nbs/workshop/07_image_files.ipynb #bb34724a
 def read_image(
     path, # as `read_pixels`
 ) -> np.ndarray: # (H, W) float32

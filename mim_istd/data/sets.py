@@ -102,7 +102,7 @@ def _files(folder, drop=''):
 _WORDS = {'training': 'train', 'testing': 'test', 'valid': 'val', 'validation': 'val'} # other words for splits
 
 def _list_files(folder):
-    "family -> {split -> file} of the text files of a folder; the family is what follows the split in their names, or ''."
+    "family -> {split -> file} of a folder's text files; the family is what follows the split in their names, or ''."
     families = {}
     for p in sorted(folder.iterdir()):
         m = re.fullmatch(rf'({"|".join((*_SPLITS, *_WORDS))})(?:[_-](.+))?\.txt', p.name, re.IGNORECASE)
@@ -113,6 +113,7 @@ def _list_files(folder):
         files[split] = p
     return families
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #a35da440
 def _find_lists(root, skip):
     "list name -> {split -> file}: text files of `splits/*/`, `idx_*/`, `img_idx/`, any other subfolder, and `root`."
     lists = {}
@@ -161,6 +162,7 @@ def _check_masks_folder(folder):
             raise DataError(f'{folder} holds boxes ({p.name}, as of {kind}), and boxes are not masks: a mask is an '
                                  'image that is white on the pixels of targets')
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #dc5011e1
 def _refuse_boxes(root):
     "The same where there is no folder of masks, but one of boxes."
     for p in sorted(root.iterdir()):
@@ -259,7 +261,8 @@ def check_disjoint(
     a, b = (list(getattr(x, 'names', x)) for x in (training, testing))
     both = sorted(set(a) & set(b))
     if both:
-        raise DataError(f'{len(both)} images are in both parts, {both[0]!r} first: take training and test from one list')
+        raise DataError(f'{len(both)} images are in both parts, {both[0]!r} first: take training and test from one '
+                        f'list')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #b12edc64
 @patch
@@ -388,6 +391,7 @@ def __getitem__(self:IRSTDataset, index):
     if keeps: item = self.kept[index] = tuple(t.to(self.kept_on) for t in item)
     return item
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #9e4f7579
 @patch
 def set_epoch(self:IRSTDataset,
     epoch:int, # from 0; the same epoch gives the same items again

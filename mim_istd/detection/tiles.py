@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TILE', 'OVERLAP', 'tile_starts', 'tile_weights', 'score_tiles', 'peak_bytes', 'bytes_per_pixel',
-           'free_memory', 'choose_tile']
+           'free_memory', 'choose_tile', 'needed_once', 'fitting_tile']
 
 # %% ../../nbs/workshop/10_tiles.ipynb #1f6a566a
 import gc, math, os, threading
@@ -80,7 +80,8 @@ def peak_bytes(
 ) -> int: # bytes
     "The most bytes that live at once during a call: those allocated in it, and `tensors`. Threads measure in turn."
     there = sum({(s := t.untyped_storage())._cdata: s.nbytes() for t in tensors}.values())
-    with _measuring: return there + (_peak_on_gpu if torch.device(device).type == 'cuda' else _peak_on_host)(run, device)
+    with _measuring:
+        return there + (_peak_on_gpu if torch.device(device).type == 'cuda' else _peak_on_host)(run, device)
 
 def _peak_on_gpu(run, device):
     torch.cuda.synchronize(device); torch.cuda.reset_peak_memory_stats(device)
@@ -153,3 +154,26 @@ def choose_tile(
     tile = min(int(pixels**.5), LARGEST_TILE) // multiple * multiple
     if tile < least: raise MemoryError(f'{free / 2**20:.0f} MiB are free, which is too little for tiles of {least} px')
     return tile
+
+# %% ../../nbs/workshop/10_tiles.ipynb #83129431
+_ANY_NETWORK, _LARGEST_PASS = 4096, 4096**2   # bytes a pixel that are enough for all networks here; px
+
+def needed_once(
+    detector, # with `model`, `device`, and `needed`, which is None until it is known
+) -> float: # bytes a pixel
+    "What one pass of a detector's network needs; measured by the first thread that asks."
+    with _measuring:
+        if detector.needed is None: detector.needed = bytes_per_pixel(detector.model, detector.device)
+    return detector.needed
+
+# %% ../../nbs/workshop/10_tiles.ipynb #a7230813
+def fitting_tile(
+    detector, # as for `needed_once`, with `overlap` and `multiple` too
+    shape, # (H, W) of an image
+) -> int | None: # side of a tile, px; None: one pass
+    "How an image of this size is scored in the memory that is free now."
+    pixels, free = shape[0] * shape[1], free_memory(detector.device)
+    if pixels <= _LARGEST_PASS and pixels * _ANY_NETWORK <= free / 2: return None
+    needed = needed_once(detector)
+    if pixels > _LARGEST_PASS: free = min(free, 2 * needed * _LARGEST_PASS)
+    return choose_tile(shape, needed, free, detector.overlap, detector.multiple)

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from ..model.network import MiM, MiMConfig, get_model, list_models
+from ..model.network import MiM, MiMConfig, get_model, list_models, read_config
 
 from ..files import to_json, write_whole
 
@@ -57,8 +57,8 @@ def find_weights(
     weights='default', # 'default', another of `list_weights`, a weights file, or a run folder
 ) -> Path: # the file
     "Which file is meant."
-    path, packaged = Path(
-            weights).expanduser(), _packaged()/f"{DEFAULT_WEIGHTS if str(weights) == 'default' else weights}.safetensors"
+    name = DEFAULT_WEIGHTS if str(weights) == 'default' else weights
+    path, packaged = Path(weights).expanduser(), _packaged()/f'{name}.safetensors'
     if str(weights) == 'default' and not packaged.is_file():
         raise FileNotFoundError(f'This copy of mim_istd carries no default weights ({packaged}); train with `mim-istd '
                                 f'train` and give its folder as weights')
@@ -67,6 +67,16 @@ def find_weights(
     if (path/'best.safetensors').is_file(): return path/'best.safetensors'
     raise FileNotFoundError(f'No best.safetensors in {path}: give a weights file, or the folder of a training run that '
                             f'has finished an epoch')
+
+# %% ../../nbs/workshop/21_weights.ipynb #a4682e10
+def _header(path):
+    "The texts in the header of a safetensors file; `WeightsError` if it is none."
+    try:
+        with safe_open(path, 'pt') as f: return f.metadata() or {}
+    except (SafetensorError, OSError) as e:
+        hint = (' Checkpoints of the authors (.pth) are read by mim_istd.model.checkpoints.load_official.'
+                if path.suffix in ('.pth', '.pt', '.tar') else '')
+        raise WeightsError(f'{path} is not a readable safetensors file ({e}).{hint}') from e
 
 # %% ../../nbs/workshop/21_weights.ipynb #readcard
 def read_card(
@@ -77,12 +87,7 @@ def read_card(
     if not path.is_file():
         raise FileNotFoundError(f'No weights file {path}: check the name, take one of the package '
                                 f'({", ".join(list_weights())}), or train with `mim-istd train`')
-    try:
-        with safe_open(path, 'pt') as f: header = f.metadata() or {}
-    except (SafetensorError, OSError) as e:
-        hint = ' Checkpoints of the authors (.pth) are read by mim_istd.model.checkpoints.load_official.' if path.suffix in (
-                '.pth', '.pt', '.tar') else ''
-        raise WeightsError(f'{path} is not a readable safetensors file ({e}).{hint}') from e
+    header = _header(path)
     try: return {**json.loads(header.get('extra') or '{}'), 'config': dict(json.loads(header['config']))}
     except (KeyError, ValueError, TypeError) as e:
         raise WeightsError(f'{path} is a safetensors file but does not say which network it is for; save it with '
@@ -91,7 +96,8 @@ def read_card(
 # %% ../../nbs/workshop/21_weights.ipynb #85d85f30
 def _build(config):
     "The network that a saved config describes."
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}   # JSON knows no tuples
+    # JSON knows no tuples
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in read_config(config).items()}
     return get_model(config.pop('model'), **config) if 'model' in config else MiM(MiMConfig(**config))
 
 # %% ../../nbs/workshop/21_weights.ipynb #563fc181
@@ -103,6 +109,20 @@ def _check_scale(config, saved):
     if max(numbers, default=0) > max(largest, 1024) or blocks > max(len(saved), 1024):
         raise ValueError('its config is of a far larger network than its tensors')
 
+# %% ../../nbs/workshop/21_weights.ipynb #15d73e90
+def _filled(path, config):
+    "The network of a config with the tensors of a file, which must be the same ones."
+    with safe_open(path, 'pt') as f:
+        saved = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}
+        _check_scale(config, saved)
+        model = _build(config)
+        own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+        wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k] != saved[k])
+        if wrong:
+            raise WeightsError(f'{path} does not fit its own config: {len(wrong)} tensors differ, {wrong[0]} first')
+        model.load_state_dict({k: f.get_tensor(k) for k in saved})
+    return model
+
 # %% ../../nbs/workshop/21_weights.ipynb #0f2ed8a9
 def load_weights(
     weights='default', # as in `find_weights`
@@ -111,20 +131,10 @@ def load_weights(
     "Build the network that a weights file holds."
     path = find_weights(weights)
     config = read_card(path)['config']
-    try:
-        with safe_open(path, 'pt') as f:
-            saved = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}
-            _check_scale(config, saved)
-            model = _build(config)
-            own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-            wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k] != saved[k])
-            if wrong:
-                raise WeightsError(f'{path} does not fit its own config: {len(wrong)} tensors differ, {wrong[0]} first')
-            model.load_state_dict({k: f.get_tensor(k) for k in saved})
+    try: return _filled(path, config).to(device).eval()
     except WeightsError: raise
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, SafetensorError) as e:
         raise WeightsError(f'{path} needs a network that this version cannot build: {e}') from e
-    return model.to(device).eval()
 
 # %% ../../nbs/workshop/21_weights.ipynb #e23f1915
 def find_method(

@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..model.block import MiMBlock
 from ..data.sets import standardize
-from ..detection.detector import to_display
+from ..detection.outputs import to_display
 from ..files import write_whole
 from ..training.losses import first_output
 from ..measure.metrics import components, get_protocol, ground_truth, match_targets
@@ -203,18 +203,16 @@ def switched_off(
     "Within, every SS2D that is meant returns zero, or works without its scan."
     if which not in ('all', 'inner', 'outer'): raise ValueError(f"which={which!r}: use 'all', 'inner' or 'outer'")
     if leave not in ('zero', 'skip'): raise ValueError(f"leave={leave!r}: use 'zero' or 'skip'")
-    layers = [m for name, m in model.named_modules() if isinstance(m, SS2D) and m.scan
+    layers = [m for name, m in model.named_modules() if isinstance(m, SS2D)
               and (which == 'all' or name.split('.')[-1] == which)]
     if not layers: raise ValueError(f'{type(model).__name__} has no SS2D with a scan to switch off (which={which!r})')
-    if leave == 'skip' and not all(m.direct for m in layers):
-        raise ValueError("leave='skip': these SS2Ds have no direct path, so nothing would be left; use 'zero'")
     hooks = [m.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output)) for m in layers
              if leave == 'zero']
-    for m in layers: m.scan = leave == 'zero'
+    for m in layers if leave == 'skip' else (): m.mix = m.mix_without_scan
     try: yield model
     finally:
         for h in hooks: h.remove()
-        for m in layers: m.scan = True
+        for m in layers: vars(m).pop('mix', None)
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #d7ca03d0
 @torch.inference_mode()
@@ -428,13 +426,11 @@ def draw_fields(
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #57b5d8eb
 @torch.no_grad()
 def scan_steps(
-    layer, # `SS2D` with a scan
+    layer, # `SS2D`
     x, # (B, H, W, dim), its input
 ) -> torch.Tensor: # (B, K, D, H, W), Δ > 0
     "The step Δ of every token, direction and channel, where the token lies."
-    if not layer.scan: raise ValueError('this SS2D has scan=False, so there are no steps')
-    u = layer.in_proj(x).chunk(2, -1)[0]
-    u = rearrange(F.silu(layer.conv(rearrange(u, 'b h w d -> b d h w'))), 'b d h w -> b h w d')
+    u, _ = layer.features(x)
     low = torch.einsum('bhwd,krd->bhwkr', u, layer.x_proj[:, :layer.dt_rank])
     return F.softplus(torch.einsum('bhwkr,kdr->bkdhw', low, layer.dt_weight) + layer.dt_bias[..., None, None])
 
@@ -460,7 +456,7 @@ def delta_maps(
     "Where each SS2D of a network listens: its Δ for every direction, channel and token."
     if getattr(getattr(model, 'config', None), 'scrambled', False):
         raise ValueError('this network scans its tokens in a scrambled order; they have no places in the image')
-    layers = {n: m for n, m in _layer_names(model, SS2D).items() if m.scan}
+    layers = _layer_names(model, SS2D)
     if not layers: raise ValueError(f'{type(model).__name__} has no SS2D with a scan')
     grids = capture(model, image, _layer_names(model, MiMBlock), lambda m, x, y: x[2])
     steps = capture(model, image, layers, lambda m, x, y: scan_steps(m, x[0]).float().cpu())

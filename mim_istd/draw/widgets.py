@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from ..data.sets import SUFFIXES, IRSTDataset, standardize
 from ..data.synthetic import example_images
-from ..detection.detector import Detector, find_targets, to_display
+from ..detection.detector import Detector, find_targets
+from ..detection.outputs import to_display
 from ..measure.metrics import PROTOCOLS, ThresholdSweep, components
 from ..model.scan import selective_scan
 from ..model.ss2d import scan_order

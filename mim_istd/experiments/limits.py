@@ -23,7 +23,8 @@ def union_parts(
 ) -> dict: # pixels: hit, inside, outside, missed, false; together the union
     """Where the union of prediction and truth lies.
 
-    `hit` / sum is the IoU. A target is found, here, if one predicted pixel lies on it; `ValueError` for masks of two shapes."""
+    `hit` / sum is the IoU. A target is found, here, if one predicted pixel lies on it.
+    `ValueError` for masks of two shapes."""
     predicted, truth = np.asarray(predicted) != 0, np.asarray(truth) != 0
     if predicted.shape != truth.shape:
         raise ValueError(f'a prediction of {predicted.shape} and a truth of {truth.shape}: give both one size')

@@ -52,9 +52,9 @@ def _hook_counters(model, add):
     for m in list(model.modules()):
         if isinstance(m, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             m.register_forward_hook(lambda m, x, y: add(layer_macs=_layer_macs(m, x[0], y)))
-        if isinstance(m, SS2D) and m.scan:
+        if isinstance(m, SS2D):
             m.register_forward_hook(lambda m, x, y: add(**_ss2d_counts(m, x[0])))
-            m.scan = False  # counted from shapes, so it need not run
+            m.mix = m.mix_without_scan  # counted from shapes, so it need not run
         if isinstance(m, MiMBlock):
             N = getattr(m.outer, 'd_state', 0)
             m.register_forward_hook(

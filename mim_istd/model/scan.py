@@ -103,16 +103,20 @@ class BackendUnavailable(RuntimeError):
     "The implementation asked for cannot run on this machine."
 
 BACKENDS = {'reference': _reference, 'loop': _loop, 'chunked': _chunked,
-            'triton': 'mim_istd.kernels.fused:selective_scan_triton'}
+            'triton': 'mim_istd.kernels.general:selective_scan_triton'}
 
 # %% ../../nbs/book/01_selective_scan.ipynb #ccf54e85
-_LOADED = {}   # modules found so far: a compiled program may look here, but not import
+_LOADED = {}   # modules found so far, or why not: a compiled program may look here, but not import
 
-def _module(name: str):
-    "A module from below in the chain, imported when first asked for."
-    if name not in _LOADED: _LOADED[name] = importlib.import_module(name)
-    return _LOADED[name]
+def _module(name: str, needed: bool = True):
+    "A module from further down the road, imported when first asked for; one that is not needed may be None."
+    if name not in _LOADED:
+        try: _LOADED[name] = importlib.import_module(name)
+        except ImportError as e: _LOADED[name] = e
+    if not isinstance(_LOADED[name], ImportError): return _LOADED[name]
+    if needed: raise _LOADED[name]
 
+# %% ../../nbs/book/01_selective_scan.ipynb #018e5514
 def _resolve(name: str):
     "The function behind a backend's name."
     if name not in BACKENDS:
@@ -169,17 +173,12 @@ def selective_scan(
     delta_softplus: bool = False, # Apply softplus to `delta + delta_bias`
     return_last_state: bool = False, # Return the state after the last token too
     *,
-    backend: str = 'auto', # 'auto', 'reference', 'loop', 'chunked' or 'triton'
+    backend: str = 'auto', # one of `BACKENDS`; 'auto' chooses by the tensors
 ) -> Tensor: # `y` (B, D, L) in u's dtype; with `return_last_state` also the state (B, D, N)
     """Selective scan (S6): `h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t]`, `y[t] = C[t] h[t] + D u[t]`.
 
     Argument order and shapes are those of Mamba's `selective_scan_fn`. The state is float32, or float64 if `u` is.
-    'reference' runs step by step in float64, 'loop' step by step in the state's dtype, 'chunked' in vectorised chunks
-    with its own backward (first derivatives only), 'triton' in GPU kernels. 'auto' takes 'triton' for CUDA tensors
-    where it is available, else 'chunked', and 'loop' in forward mode, which only the loops know. An empty batch or sequence gives an empty `y` and a zero state.
-
-    Raises `ValueError` or `TypeError` for arguments that don't fit together, `BackendUnavailable` for a backend
-    that this machine lacks."""
+    Raises `ValueError` or `TypeError` for what does not fit together, `BackendUnavailable` for what is not here."""
     _check(u, delta, A, B, C, D, z, delta_bias)
     rest = delta, A, B, C, D, z, delta_bias
     if backend == 'auto': backend = _choose(u, rest)

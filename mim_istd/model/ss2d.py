@@ -6,14 +6,14 @@
 __all__ = ['scan_order', 'expand', 'merge', 'ss2d_scan', 'ss2d_core', 'SS2D', 'VisualMamba', 'tokens_to_grid']
 
 # %% ../../nbs/book/03_ss2d.ipynb #69a586f0
-import functools, importlib, math
+import functools, math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
-from .scan import BackendUnavailable, _has_tangent, selective_scan
-from .ssm import _phi, s4d_real
+from .scan import BackendUnavailable, _has_tangent, _module, selective_scan
+from .ssm import s4d_real
 
 # %% ../../nbs/book/03_ss2d.ipynb #c9069f4c
 def scan_order(
@@ -64,24 +64,14 @@ def _project(x, x_proj):
     "(B, H, W, D), (K, R+2N, D) -> (B, H, W, K, R+2N): one product for all directions."
     return rearrange(F.linear(x, rearrange(x_proj, 'k r d -> (k r) d')), '... (k r) -> ... k r', k=len(x_proj))
 
-# %% ../../nbs/book/03_ss2d.ipynb #2e6683d3
-def _exact_hold(step, A, B, C):
-    "Δ (B, L, K, D), A (K, D, N), B and C (B, L, K, N) -> B φ(ΔA) and C, a row for every channel: (B, L, K, D, N)."
-    phi = _phi(step[..., None]*A)
-    return B[..., None, :]*phi, C[..., None, :].expand_as(phi)
-
 # %% ../../nbs/book/03_ss2d.ipynb #798fc534
-def _steps_and_maps(x, x_proj, dt_weight, dt_bias, A, directions, discretization):
-    "Δ (B, L, K·D) and its bias, or None where Δ holds it; B and C (B, L, K or K·D, N)."
+def _steps_and_maps(x, x_proj, dt_weight, A, directions):
+    "Δ before its bias (B, L, K·D), B and C (B, L, K, N)."
     R, N = dt_weight.shape[-1], A.shape[-1]
     projected = _project(x, x_proj)
     projected = torch.stack([_read(projected[..., i, :], k) for i, k in enumerate(directions)], 2)  # (B, L, K, R+2N)
     low, B, C = projected.split((R, N, N), -1)
-    delta = F.linear(rearrange(low, 'b l k r -> b l (k r)'), torch.block_diag(*dt_weight))          # (B, L, K·D)
-    if discretization == 'taylor': return delta, dt_bias.flatten(), B, C
-    delta = F.softplus(delta + dt_bias.flatten())
-    B, C = _exact_hold(rearrange(delta, 'b l (k d) -> b l k d', k=len(A)), A, B, C)
-    return delta, None, *(rearrange(t, 'b l k d n -> b l (k d) n') for t in (B, C))
+    return F.linear(rearrange(low, 'b l k r -> b l (k r)'), torch.block_diag(*dt_weight)), B, C
 
 # %% ../../nbs/book/03_ss2d.ipynb #df5beae3
 def ss2d_scan(
@@ -92,31 +82,32 @@ def ss2d_scan(
     A, # (K, D, N) negative
     D, # (K, D) skip
     directions=(0, 1, 2, 3), # K direction ids
-    backend='auto', # Of `selective_scan`
-    discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh'
+    backend='auto' # Of `selective_scan`
 ) -> torch.Tensor: # (B, H, W, D)
     "`merge(S6(expand(x)))`: eq 4, in PyTorch."
-    delta, bias, B, C = _steps_and_maps(x, x_proj, dt_weight, dt_bias, A, directions, discretization)
-    u = rearrange(expand(x, directions), 'b k d l -> b (k d) l')
-    y = selective_scan(u, rearrange(delta, 'b l kd -> b kd l'),
-                       rearrange(A, 'k d n -> (k d) n'), rearrange(B, 'b l g n -> b g n l'),
-                       rearrange(C, 'b l g n -> b g n l'), D.flatten(), delta_bias=bias,
-                       delta_softplus=bias is not None, backend=backend)
+    delta, B, C = _steps_and_maps(x, x_proj, dt_weight, A, directions)
+    y = selective_scan(rearrange(expand(x, directions), 'b k d l -> b (k d) l'), rearrange(delta, 'b l kd -> b kd l'),
+                       rearrange(A, 'k d n -> (k d) n'), rearrange(B, 'b l k n -> b k n l'),
+                       rearrange(C, 'b l k n -> b k n l'), D.flatten(), delta_bias=dt_bias.flatten(),
+                       delta_softplus=True, backend=backend)
     return merge(rearrange(y, 'b (k d) l -> b k d l', k=len(A)), *x.shape[1:3], directions)
 
 # %% ../../nbs/book/03_ss2d.ipynb #82a278d9
-_FOUND = []   # after the first look: the module, or None
-
-def _triton():
-    "`mim_istd.kernels.fused`, or None without Triton; imported at the first look, remembered after it."
-    if not _FOUND:
-        try: _FOUND.append(importlib.import_module('mim_istd.kernels.fused'))
-        except ImportError: _FOUND.append(None)
-    return _FOUND[0]
+def _triton(): return _module('mim_istd.kernels.ss2d', needed=False)   # None without Triton
 
 def _wants_triton(backend, x, *rest):
     if backend != 'auto': return backend == 'triton'
-    return not _has_tangent(x, *rest) and x.is_cuda and x.dtype != torch.float64 and _triton() is not None and _triton().available()
+    if _has_tangent(x, *rest) or not x.is_cuda or x.dtype == torch.float64: return False
+    return _triton() is not None and _triton().available()
+
+# %% ../../nbs/book/03_ss2d.ipynb #4b2d3382
+def _fused(x, z, x_proj, dt_weight, *rest, **options):
+    "The fused kernels, which want a rank: one of zeros where there is none."
+    if _triton() is None:
+        raise BackendUnavailable("backend='triton' needs the triton package, which cannot be imported here; use "
+                                 "backend='auto', which runs everywhere")
+    if not dt_weight.shape[-1]: x_proj, dt_weight = F.pad(x_proj, (0, 0, 1, 0)), F.pad(dt_weight, (0, 1))
+    return _triton().ss2d_core_triton(x, z, x_proj, dt_weight, *rest, **options)
 
 # %% ../../nbs/book/03_ss2d.ipynb #384e3056
 def ss2d_core(
@@ -131,25 +122,15 @@ def ss2d_core(
     norm_bias, # (D,) of the LayerNorm after the merge
     eps=1e-5, # Of the LayerNorm
     directions=(0, 1, 2, 3), # K direction ids
-    backend='auto', # Of `selective_scan`; 'triton' takes the fused kernels
-    discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh'
+    backend='auto' # Of `selective_scan`; 'triton' takes the fused kernels
 ) -> torch.Tensor: # (B, H, W, D)
     "`LayerNorm(merge(S6(expand(x)))) * SiLU(z)`."
     if len(directions) != x_proj.shape[0]:
         raise ValueError(f"{len(directions)} directions, but x_proj of shape {tuple(x_proj.shape)} has weights for "
                          f"{x_proj.shape[0]}")
-    if discretization not in ('taylor', 'zoh'):
-        raise ValueError(f"discretization {discretization!r} is unknown; use 'taylor' (eq 3) or 'zoh' (eq 2)")
     tensors = x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
-    if _wants_triton(backend, *tensors) and discretization == 'taylor':
-        # the kernels want a rank: one of zeros
-        if not dt_weight.shape[-1]: x_proj, dt_weight = F.pad(x_proj, (0, 0, 1, 0)), F.pad(dt_weight, (0, 1))
-        if _triton() is None:
-            raise BackendUnavailable("backend='triton' needs the triton package, which cannot be imported here; use "
-                                     "backend='auto', which runs everywhere")
-        return _triton().ss2d_core_triton(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, eps=eps,
-                                          directions=directions)
-    y = ss2d_scan(x, x_proj, dt_weight, dt_bias, A, D, directions, backend, discretization)
+    if _wants_triton(backend, *tensors): return _fused(*tensors, eps=eps, directions=directions)
+    y = ss2d_scan(x, x_proj, dt_weight, dt_bias, A, D, directions, backend)
     return F.layer_norm(y, y.shape[-1:], norm_weight, norm_bias, eps) * F.silu(z)
 
 # %% ../../nbs/book/03_ss2d.ipynb #81f5f141
@@ -162,17 +143,12 @@ class SS2D(nn.Module):
         expand: float = 2, # Inner width D = expand·dim
         dt_rank='auto', # Δ-rank R; 'auto' is dim/16, rounded up; 0: Δ is its bias, whatever the input
         directions=(0, 1, 2, 3), # K direction ids
-        backend='auto', # Of the scan
-        scan: bool = True, # False takes the scan out and leaves y = D x: a control
-        direct: bool = True, # False leaves out the direct path D x
-        discretization='taylor' # B̄ by eq 3, or by eq 2: 'zoh', with D times the memory
+        backend='auto' # Of the scan
     ):
         super().__init__()
-        if not (scan or direct): raise ValueError("scan=False and direct=False leave nothing; keep one of them")
         if dt_rank != 'auto' and dt_rank < 0: raise ValueError(f"dt_rank={dt_rank!r}: use 'auto', or 0 and upwards")
         self.d_inner, self.d_state, self.directions = int(expand*dim), d_state, tuple(directions)
-        self.dt_rank = math.ceil(dim/16) if dt_rank == 'auto' else dt_rank
-        self.backend, self.scan, self.direct, self.discretization = backend, scan, direct, discretization
+        self.dt_rank, self.backend = math.ceil(dim/16) if dt_rank == 'auto' else dt_rank, backend
         if backend == 'triton' or torch.cuda.is_available(): _triton()   # import it here, not in the forward pass
         self._add_layers(dim, self.d_inner)
         self._add_scan_weights()
@@ -189,12 +165,10 @@ def _add_layers(self: SS2D, dim, d):
 @patch
 def _add_scan_weights(self: SS2D):
     K, d, N, R = len(self.directions), self.d_inner, self.d_state, self.dt_rank
-    if self.direct: self.D = nn.Parameter(torch.empty(K, d))
-    else: self.register_buffer('D', torch.zeros(K, d), persistent=False)
-    if self.scan:
-        self.x_proj = nn.Parameter(torch.empty(K, R+2*N, d))
-        self.dt_weight, self.dt_bias = nn.Parameter(torch.empty(K, d, R)), nn.Parameter(torch.empty(K, d))
-        self.A_log = nn.Parameter(torch.empty(K, d, N))
+    self.D = nn.Parameter(torch.empty(K, d))
+    self.x_proj = nn.Parameter(torch.empty(K, R+2*N, d))
+    self.dt_weight, self.dt_bias = nn.Parameter(torch.empty(K, d, R)), nn.Parameter(torch.empty(K, d))
+    self.A_log = nn.Parameter(torch.empty(K, d, N))
     self.reset_scan()
 
 # %% ../../nbs/book/03_ss2d.ipynb #ff025136
@@ -202,8 +176,7 @@ def _add_scan_weights(self: SS2D):
 @torch.no_grad()
 def reset_scan(self: SS2D):
     "Draw the scan's own weights anew, with steps Δ between 0.001 and 0.1."
-    if self.direct: self.D.fill_(1.)
-    if not self.scan: return
+    self.D.fill_(1.)
     self.x_proj.uniform_(-self.d_inner**-0.5, self.d_inner**-0.5)
     if self.dt_rank: self.dt_weight.uniform_(-self.dt_rank**-0.5, self.dt_rank**-0.5)
     dt = torch.empty_like(self.dt_bias).uniform_(math.log(1e-3), math.log(0.1)).exp()
@@ -212,15 +185,33 @@ def reset_scan(self: SS2D):
 
 # %% ../../nbs/book/03_ss2d.ipynb #20a4c0ce
 @patch
-def forward(self: SS2D, x): # (B, H, W, dim)
+def features(self: SS2D, x): # (B, H, W, dim)
+    "What is scanned, and the gate before its SiLU: (B, H, W, D) each."
     x, z = self.in_proj(x).chunk(2, -1)
     x = F.silu(self.conv(rearrange(x, 'b h w d -> b d h w')))
-    x = rearrange(x, 'b d h w -> b h w d')
-    if not self.scan: return self.out_proj(self.norm(x*self.D.sum(0)) * F.silu(z))
-    A = -self.A_log.float().exp() if self.A_log.dtype != torch.float64 else -self.A_log.exp()
-    return self.out_proj(ss2d_core(x, z, self.x_proj, self.dt_weight, self.dt_bias, A, self.D, self.norm.weight,
-                                   self.norm.bias,
-                                   self.norm.eps, self.directions, self.backend, self.discretization))
+    return rearrange(x, 'b d h w -> b h w d'), z
+
+# %% ../../nbs/book/03_ss2d.ipynb #60557f77
+@patch(as_prop=True)
+def A(self: SS2D):
+    "(K, D, N), negative."
+    return -self.A_log.float().exp() if self.A_log.dtype != torch.float64 else -self.A_log.exp()
+
+@patch
+def mix(self: SS2D, x, z): # (B, H, W, D) each
+    "Scan, norm and gate."
+    return ss2d_core(x, z, self.x_proj, self.dt_weight, self.dt_bias, self.A, self.D, self.norm.weight, self.norm.bias,
+                     self.norm.eps, self.directions, self.backend)
+
+# %% ../../nbs/book/03_ss2d.ipynb #e5794768
+@patch
+def mix_without_scan(self: SS2D, x, z): # (B, H, W, D) each
+    "What `mix` is without its scan, a control."
+    return self.norm(x*self.D.sum(0)) * F.silu(z)
+
+# %% ../../nbs/book/03_ss2d.ipynb #9003d64e
+@patch
+def forward(self: SS2D, x): return self.out_proj(self.mix(*self.features(x))) # (B, H, W, dim)
 
 # %% ../../nbs/book/03_ss2d.ipynb #6fe87dbe
 class VisualMamba(nn.Module):

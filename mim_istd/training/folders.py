@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from ..files import to_json, write_whole
-from ..model.network import MiMConfig
+from ..model.network import MiMConfig, read_config
 from .recipe import Recipe
 
 # %% ../../nbs/workshop/22_run_folders.ipynb #676ef84d
@@ -258,6 +258,7 @@ def _check_same(then, now, out, but=()):
     defaults['data'] = {k: v for k, v in now['data'].items() if k.endswith(('_content', '_rule'))}
     for part in ('recipe', 'config', 'data'):
         a, b = then.get(part, {}), now[part]
+        if part == 'config' and a != b: a = read_config(a) # of an older run
         # a field that a run does not name is younger than the run
         a = {k: v for k, v in defaults.get(part, {}).items() if k in b} | a
         if wrong := [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys())

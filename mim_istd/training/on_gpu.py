@@ -23,6 +23,7 @@ from ..data.reading import read_image
 from ..data.sets import IRSTDataset, binarize, image_statistics
 from ..data.masks import _fit_mask
 from .recipe import AUGMENTATIONS, learning_rate
+from .steps import record_graph
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #60a52308
 _TYPES = (np.uint8, np.int16, np.float32) # from narrow to wide
@@ -340,19 +341,6 @@ def _advance(self:WholeStep):
     self.losses.index_copy_(0, self.step, loss[None].float())
     self.step += 1
 
-# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #2cf67323
-@patch
-def _warm_up(self:WholeStep, steps):
-    "Some steps beside the current stream, in which libraries choose their kernels."
-    cudnn, side = torch.backends.cudnn, torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=not self.recipe.deterministic,
-                     deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32), torch.cuda.stream(side):
-        for _ in range(steps):
-            self.step.zero_() # a short training has fewer steps than that
-            self._advance()
-    torch.cuda.current_stream().wait_stream(side)
-
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #678c6c19
 @patch
 def _memory(self:WholeStep):
@@ -371,10 +359,9 @@ def _put_back(self:WholeStep, kept):
 @patch
 def record(self:WholeStep, warm_up=3):
     "Makes the graph; weights, statistics, optimizer, average and random numbers are afterwards what they were."
-    kept, dice, graph = [t.clone() for t in self._memory()], torch.cuda.get_rng_state(), torch.cuda.CUDAGraph()
-    self._warm_up(warm_up)
-    with torch.cuda.graph(graph): self._advance()
-    self.graph = graph
+    kept, dice = [t.clone() for t in self._memory()], torch.cuda.get_rng_state()
+    self.graph, _ = record_graph(self._advance, warm_up, benchmark=not self.recipe.deterministic,
+                                 tidy=self.step.zero_) # a short training has fewer steps than that
     self._put_back(kept)
     torch.cuda.set_rng_state(dice)
     return self

@@ -3,8 +3,8 @@
     python nbs/_site/build.py            writes _docs/
 
 Nothing is executed: pages show the outputs that are stored in the notebooks. A new notebook is picked up by its name;
-its title is its first heading, its place in the list is its number. Warnings are errors."""
-import argparse, json, re, shutil, subprocess, sys, time
+its title is its first heading. Chapters that are read in order have a number, the workshop's stand by package. Warnings are errors."""
+import argparse, itertools, json, re, shutil, subprocess, sys, time
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -22,11 +22,15 @@ settings = settings['DEFAULT']
 
 NPM = ('mathjax@3.2.2', 'requirejs@2.3.7', '@jupyter-widgets/html-manager@1.0.15')
 PARTS = dict(tutorials='Tutorials', book='Book', workshop='Workshop', experiments='Experiments')   # folder: its name in the list
+SHELVES = 'model kernels data training detection command export baselines measure draw'.split()   # folders of the workshop
 KEEP_TAGS = ('remove-input', 'remove-output', 'remove-cell', 'hide-input', 'hide-output', 'hide-cell', 'output_scroll')
 
 def pages():
     "The notebooks of the site, as paths without suffix relative to nbs/: those of each part in order, and those of no part."
-    parts = {part: [f'{part}/{p.stem}' for p in sorted((nbs/part).glob('*.ipynb'))] for part in PARTS}
+    def of(part): return [p.relative_to(nbs).with_suffix('').as_posix() for p in (nbs/part).rglob('[!.]*.ipynb') if '.ipynb_checkpoints' not in p.parts]
+    # in the workshop, the order of the packages is the way of an image: from the model and its kernels to what is drawn
+    def place(name): return [SHELVES.index(f) if f in SHELVES else len(SHELVES) for f in name.split('/')[1:-1]], name
+    parts = {part: sorted(of(part), key=place) for part in PARTS}
     return parts, sorted(p.stem for p in nbs.glob('*.ipynb') if not p.name.startswith('_'))
 
 def read(name): return nbformat.read(nbs/f'{name}.ipynb', as_version=4)
@@ -55,7 +59,7 @@ def relink(text, name):
         path, anchor = m[1], m[2] or ''
         if re.match(r'\w+:', path): return m[0]
         full = (folder/path).resolve()
-        if full == root/'data'/'README.md': return ('../' if folder != nbs else '') + 'data.md' + anchor
+        if full == root/'data'/'README.md': return '../' * name.count('/') + 'data.md' + anchor
         if not full.exists() and full.suffix == '.ipynb': return m[0]   # Sphinx will say so
         if not full.exists(): problems.append(f'{name}.ipynb links to {path}, which does not exist')
         if full.is_relative_to(nbs) and (full.suffix == '.ipynb' or full.suffix in ('.png', '.jpg', '.svg', '.gif')): return m[0]
@@ -145,8 +149,14 @@ def landing(nb, parts, titles):
     at = next(i for i, c in enumerate(nb.cells) if c.cell_type == 'markdown' and '](images/' in c.source)
     picture, below = re.match(r'(.*?!\[[^]]*\]\([^)]*\)\s*(?:\*[^\n]*\*\s*)?)(.*)$', nb.cells[at].source, re.S).groups()
     nb.cells[at:at+1] = [new_markdown_cell(t) for t in (picture, cards, below) if t.strip()]
-    def listed(n): return f"{int(re.match(r'[0-9]+', n.split('/')[1])[0])} · {titles[n]} <{n}>"
-    trees = [toctree(caption, [listed(n) for n in parts[part]]) for part, caption in PARTS.items()]
+    def listed(n):
+        number = re.match(r'[0-9]+', n.rsplit('/')[-1])
+        return f'{int(number[0])} · {titles[n]} <{n}>' if number else f'{titles[n]} <{n}>'
+    def captions(part, caption):
+        "A part's list, or one for each package that its folders stand for"
+        return {f'{caption} · {"/".join(shelf)}' if shelf else caption: list(names)
+                for shelf, names in itertools.groupby(parts[part], lambda n: n.split('/')[1:-1])}
+    trees = [toctree(c, [listed(n) for n in names]) for part, caption in PARTS.items() for c, names in captions(part, caption).items()]
     trees.append(toctree('Reference', ['glossary', 'contributing', 'data', 'api/index']))
     nb.cells.append(new_markdown_cell('\n\n'.join(trees)))
     return nb
