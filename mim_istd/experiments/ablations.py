@@ -31,9 +31,10 @@ from ..measure.costs import count_parameters
 from .variants import BASE, VARIANTS, build_variant, pick_variants, variant_config
 from ..model.network import MiMConfig, PRESETS
 from ..measure.evaluation import predict, resize_logits, torch_device
-from ..training.loop import _check_same, input_transform, make_datasets, set_prior, set_seeds, train
-from ..training.folders import load_state, read_log
-from ..training.recipe import get_recipe
+from ..training.loop import input_transform, make_datasets, train
+from ..training.folders import _check_same, load_state, read_log
+from ..training.losses import set_prior
+from ..training.recipe import get_recipe, set_seeds
 
 # %% ../../nbs/experiments/03_ablations.ipynb #f3fca46b
 ABLATION = get_recipe('quick', epochs=60, batch_size=16, size=128, valid_fraction=0.2, validate_every=20,

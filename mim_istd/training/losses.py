@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'dice_loss', 'generalized_dice_loss', 'soft_iou_loss', 'bce_loss', 'focal_loss', 'sls_loss', 'mask_edges',
-           'SupervisedLoss', 'first_output']
+           'SupervisedLoss', 'first_output', 'set_prior']
 
 # %% ../../nbs/book/08_losses.ipynb #21ed7fe2
-import math
+import math, re
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 # %% ../../nbs/book/08_losses.ipynb #4db966f5
 def _prepare(logits, target):
@@ -66,7 +67,7 @@ def generalized_dice_loss(
     smooth=1., # pixels added to both areas; above 0
     pooled=False # one ratio for the whole batch instead of the mean over images
 ): # scalar, at least float32
-    "Generalised Dice over target and background (Sudre et al., 2017), smoothed; soft Dice in the limit of tiny targets."
+    "Generalised Dice over target and background (Sudre et al., 2017), smoothed; soft Dice for tiny targets."
     _check_smooth(smooth)
     logits, target = _prepare(logits, target)
     I, P, G = _areas(logits, target, pooled)
@@ -187,3 +188,35 @@ def first_output(
 ) -> torch.Tensor: # (B, 1, H, W)
     "The logits that count; those after them only help to train."
     return outputs if torch.is_tensor(outputs) else outputs[0]
+
+# %% ../../nbs/book/08_losses.ipynb #ab49acbf
+# what layers that make logits are called, here and in `mim_istd.baselines.deep`
+_LOGITS = re.compile(r'(^|\.)(heads?|sides|final)(\.|$)')
+
+def _logit_layers(model):
+    "The convolutions to one channel whose names say that they make logits."
+    layers = [m for name, m in model.named_modules() if _LOGITS.search(name) and isinstance(m, nn.Conv2d)
+              and m.out_channels == 1 and m.bias is not None]
+    if layers: return layers
+    raise ValueError(f'{type(model).__name__} has no layer called head, heads, sides or final that makes logits: '
+                     f'use prior=None')
+
+
+# %% ../../nbs/book/08_losses.ipynb #5ce8b539
+def set_prior(
+    model, # network
+    probability, # that it shall say everywhere
+    seed=0, # of the noise
+):
+    "Sets the biases of the layers that make logits, so that the mean logit of a new network is `probability`'s."
+    wanted, dice = math.log(probability/(1 - probability)), torch.Generator().manual_seed(seed)
+    def shift(layer, _, y):
+        layer.bias += wanted - y.mean()
+        return y + (wanted - y.mean())
+    statistics = {k: v.clone() for k, v in model.named_buffers()}
+    hooks = [m.register_forward_hook(shift) for m in _logit_layers(model)]
+    try:
+        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=dice))
+    finally:
+        for h in hooks: h.remove()
+        for k, v in model.named_buffers(): v.copy_(statistics[k])

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['narrowest', 'target_centres', 'ImagesOnDevice', 'cuts_on_device', 'WindowPlan', 'plan_epoch', 'cut_windows',
-           'WindowsOnDevice', 'carry', 'WholeStep', 'capturable_optimizer']
+           'WindowsOnDevice', 'carry', 'WholeStep', 'capturable_optimizer', 'make_capturable', 'fits_on',
+           'takes_whole_steps', 'learner_step', 'whole_epoch']
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #4c64f11f
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from scipy import ndimage
 from ..data.augment import Flip, Gain, RandomCrop, Rotate90
 from ..data.reading import read_image
 from ..data.sets import IRSTDataset, binarize, image_statistics
-from ..data.masks import _fit_mask, read_mask
+from ..data.masks import _fit_mask
 from .recipe import AUGMENTATIONS, learning_rate
 from .steps import record_graph
 
@@ -69,7 +71,7 @@ def _read_raw(dataset, name):
     "Pixels as they are in the file, float32, and the 0/1 mask."
     folder = dataset.folder
     image = read_image(folder.images[name])
-    mask = _fit_mask(read_mask(folder.masks[name]), image.shape, name, folder.masks[name])
+    mask = _fit_mask(dataset.read_mask(folder.masks[name]), image.shape, name, folder.masks[name])
     return image, binarize(mask, dataset.target)
 
 @patch
@@ -229,6 +231,7 @@ def carry(
 @patch
 def plan(self:WindowsOnDevice) -> WindowPlan: # on the CPU
     "All whole batches of this epoch; a thread draws the next epoch's meanwhile."
+    torch.empty((), dtype=torch.int64).random_() # PyTorch's loaders take a number here, and dropout the next ones
     key, (known, future) = (self.recipe, self.epoch), self.coming
     now = future.result() if known == key else self._draw(*key)
     self.coming = (self.recipe, self.epoch + 1), self.aside.submit(self._draw, self.recipe, self.epoch + 1)
@@ -251,12 +254,13 @@ class WholeStep:
         optimizer, # made by `capturable_optimizer`
         steps, # of the whole training
         compiled=False, # `torch.compile` the network
+        average=None, # where the moving average lies, floating-point tensors as in the network's state; None: new ones
     ):
         self.model, self.loss_func, self.windows, self.optimizer = model, loss_func, windows, optimizer
         self.recipe, self.device, self.graph = windows.recipe, windows.images.device, None
         self.run = torch.compile(model, dynamic=False) if compiled else model
         self.live = [v for v in model.state_dict().values() if v.is_floating_point()]
-        self.average = [v.clone() for v in self.live]
+        self.average = [v.clone() for v in self.live] if average is None else average
         self._make_tables(steps)
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #12805739
@@ -271,7 +275,8 @@ def _make_tables(self:WholeStep, steps):
             self.device)
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #7272e6a6
-def _rates(recipe, steps): return torch.tensor([learning_rate(recipe, s/steps) for s in range(steps)])
+def _rates(recipe, steps):
+    return torch.tensor([learning_rate(recipe, s/steps) for s in range(steps)], dtype=torch.float64)
 
 def _blends(recipe, steps):
     "How much of the weights goes into the average at each step."
@@ -286,9 +291,19 @@ def capturable_optimizer(
     "AdamW whose learning rate and count of steps lie on the device, so that a graph can hold it."
     if recipe.optimizer != 'adamw':
         raise ValueError(f'optimizer={recipe.optimizer!r}: a whole step is recorded with adamw alone')
-    cuda = torch.device(device).type == 'cuda'
-    lr = torch.tensor(recipe.lr, device=device) if cuda else recipe.lr
-    return torch.optim.AdamW(groups, lr=lr, fused=cuda, capturable=cuda)
+    return make_capturable(torch.optim.AdamW(groups, lr=recipe.lr), device)
+
+# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #4459ba27
+def make_capturable(
+    optimizer, # AdamW, new or in the middle of a training
+    device, # of the parameters
+):
+    "The same optimizer, its learning rate and its count of steps moved to the device; on a processor as it is."
+    if torch.device(device).type != 'cuda': return optimizer
+    for group in optimizer.param_groups:
+        group.update(lr=torch.tensor(float(group['lr']), device=device), fused=True, foreach=False, capturable=True)
+    for held in optimizer.state.values(): held['step'] = held['step'].to(device, torch.float32)
+    return optimizer
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #f66a726b
 @patch
@@ -328,11 +343,27 @@ def _advance(self:WholeStep):
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #678c6c19
 @patch
+def _memory(self:WholeStep):
+    "Every tensor that a step changes; those of the optimizer, which come with its first step, at the end."
+    return [*self.model.state_dict().values(), *self.average, self.step, self.losses,
+            *(t for held in self.optimizer.state.values() for t in held.values())]
+
+@patch
+@torch.no_grad()
+def _put_back(self:WholeStep, kept):
+    for now, before in zip_longest(self._memory(), kept):
+        if before is None: now.zero_()
+        else: now.copy_(before)
+
+# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #28f084fc
+@patch
 def record(self:WholeStep, warm_up=3):
-    "Makes the graph; weights, statistics, optimizer and average are afterwards what they were."
-    kept = {k: v.clone() for k, v in self.model.state_dict().items()}
-    self.graph, _ = record_graph(self._advance, warm_up, benchmark=not self.recipe.deterministic)
-    self.restart(kept)
+    "Makes the graph; weights, statistics, optimizer, average and random numbers are afterwards what they were."
+    kept, dice = [t.clone() for t in self._memory()], torch.cuda.get_rng_state()
+    self.graph, _ = record_graph(self._advance, warm_up, benchmark=not self.recipe.deterministic,
+                                 tidy=self.step.zero_) # a short training has fewer steps than that
+    self._put_back(kept)
+    torch.cuda.set_rng_state(dice)
     return self
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #39417167
@@ -354,12 +385,14 @@ def run_epoch(self:WholeStep,
     epoch, # from 0
     steps=None, # only so many
 ):
-    "All steps of an epoch; nothing is waited for."
+    "All steps of an epoch, and their losses; nothing is waited for."
     self.windows.set_epoch(epoch)
+    self.step.fill_(epoch*len(self.windows)) # so that a training may begin in the middle
     for place, new in zip(self.plan, self.windows.plan().tensors()):
         place.copy_(carry(new, self.device), non_blocking=True)
-    for _ in range(len(self.windows) if steps is None else steps):
-        self.graph.replay() if self.graph else self._advance()
+    n = len(self.windows) if steps is None else steps
+    for _ in range(n): self.graph.replay() if self.graph else self._advance()
+    return self.losses[epoch*len(self.windows):][:n]
 
 # %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #88bc2721
 @patch
@@ -369,3 +402,65 @@ def swap(self:WholeStep):
     for a, v in zip(self.average, self.live):
         kept = v.clone()
         v.copy_(a), a.copy_(kept)
+
+# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #5ded6238
+def fits_on(
+    dataset, # `IRSTDataset`, decoded
+    device, # where the images would lie
+) -> bool:
+    "Whether images and masks take at most a quarter of what is free on a GPU; on a processor they lie anyway."
+    if torch.device(device).type != 'cuda': return True
+    pixels = sum(dataset.read(i)[1].size for i in range(len(dataset)))
+    return 5*pixels < torch.cuda.mem_get_info(device)[0]/4
+
+# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #56d47820
+_REPLACED = ('CastToTensor', 'TrainEvalCallback', 'Recorder', 'ProgressCallback', 'EpochSeeds', 'ValidateEvery',
+             'FitLogits', 'CheckLoss', 'GradientClip', 'EMA', 'MixedPrecision', 'ParamScheduler', 'RunFolder')
+
+def _is_the_recipes(rate, recipe):
+    "Whether a schedule is the recipe's own."
+    return isinstance(rate, partial) and rate.func is learning_rate and rate.args == (recipe,)
+
+def takes_whole_steps(
+    learn, # `RunLearner` in a fit
+) -> bool:
+    "Whether a `WholeStep` does for this learner what its callbacks would do, batch by batch."
+    rates = [cb.scheds for cb in learn.cbs if type(cb).__name__ == 'ParamScheduler']
+    return (hasattr(learn.dls.train, 'windows') and learn.recipe.optimizer == 'adamw'
+            and all(type(cb).__name__ in _REPLACED for cb in learn.cbs)
+            and len(rates) == 1 and rates[0].keys() == {'lr'} and _is_the_recipes(rates[0]['lr'], learn.recipe))
+
+# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #b96c7a75
+def learner_step(
+    learn, # `RunLearner` whose checkpoint, if there is one, is loaded
+) -> WholeStep:
+    "The whole step of a learner; on a GPU it is recorded."
+    device, ema = learn.dls.device, getattr(learn, 'ema', None)
+    average = ema and [v for v in ema.average.module.state_dict().values() if v.is_floating_point()]
+    step = WholeStep(learn.model, learn.loss_func, learn.dls.train.windows, make_capturable(learn.opt.opt, device),
+                     learn.n_epoch*len(learn.dls.train), learn.recipe.step == 'compiled', average)
+    return step.record() if device.type == 'cuda' else step
+
+# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #aeb91498
+def whole_epoch(
+    learn, # `RunLearner`
+    step, # its `WholeStep`
+):
+    "An epoch that Python only starts. Losses are read once; check, log and bar hear of them one by one."
+    losses, first = step.run_epoch(learn.epoch).tolist(), learn.epoch*len(step.windows)
+    for learn.iter, (loss, rate) in enumerate(zip(losses, step.lr[first:].tolist())):
+        learn.loss = learn.loss_grad = torch.tensor(loss)
+        learn.check_loss('after_loss')
+        learn.recorder.smooth_loss.accumulate(learn)
+        learn.recorder.losses.append(learn.recorder.smooth_loss.value)
+        learn.recorder.lrs.append(rate)
+        for name in ('train_eval', 'run_folder', 'progress'):
+            if hasattr(learn, name): getattr(learn, name)('after_batch')
+    if hasattr(learn, 'ema'): _counted(learn.ema, learn.model, len(losses))
+
+# %% ../../nbs/workshop/20_training_on_the_gpu.ipynb #07fbb52b
+def _counted(ema, model, steps):
+    "What the average's callback would know after so many steps; counts, which are no numbers to average, are copied."
+    ema.count += steps
+    for mean, now in zip(ema.average.module.state_dict().values(), model.state_dict().values()):
+        if not mean.is_floating_point(): mean.copy_(now)
