@@ -109,7 +109,8 @@ def judge(
 
 # %% ../../nbs/workshop/32_adversarial_peer.ipynb #30e596d2
 def source_loss(shares, source):
-    "Cross-entropy of shares (B, 3) with a source: 0 the truth, 1 and 2 the generators. Shares serve as logits, as released."
+    "Cross-entropy of shares (B, 3) with a source: 0 the truth, 1 and 2 the generators."
+    # the shares went through a softmax already and serve as logits all the same, as in the released code
     target = torch.eye(3, device=shares.device, dtype=shares.dtype)[source]
     return F.binary_cross_entropy_with_logits(shares, target.expand_as(shares))
 

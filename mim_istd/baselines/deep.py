@@ -42,7 +42,7 @@ class BaselineConfig:
 
 # %% ../../nbs/workshop/16_deep_peers.ipynb #ac828584
 class Baseline(nn.Module):
-    "Images (B, C, H, W), sides at least 16, to logits (B, 1, H, W); in training a tuple of them if `supervision` says so."
+    "Images (B, C, H, W), sides from 16, to logits (B, 1, H, W); in training a tuple of them if `supervision` says so."
     multiple = 1            # Sides are padded to multiples of this
     supervision = ()        # What each output is compared with in training: 'mask' or 'edge'; empty for a single output
     _prepare = MiM._prepare
@@ -200,7 +200,7 @@ def quarter_stem(in_channels, w):
 
 # %% ../../nbs/workshop/16_deep_peers.ipynb #a9aa7ce6
 class Pyramid(nn.Module):
-    "A stem and stages of `n` residual blocks, each after the first at half the resolution; gives the map after each stage."
+    "A stem and stages of `n` residual blocks, each after the first at half the resolution; gives the map after each."
     def __init__(self, stem, widths, n):
         super().__init__()
         self.stem = stem
