@@ -129,7 +129,8 @@ class IAANet(Baseline):
 # %% ../../nbs/workshop/33_attention_peer.ipynb #415bc451
 @patch
 def look_at(self: IAANet, raw, H, W):
-    "Pixels (L,) of each image that get attention; on the meta device, where nothing has a value, as many as 5 anchors hold."
+    "Pixels (L,) of each image that get attention."
+    # nothing has a value on the meta device, where costs are counted: as many pixels as five anchors hold
     if raw.is_meta: return [torch.arange(min(H*W, 500), device='meta') for _ in raw]
     pixels = []
     for boxes, confidence in zip(*decode_boxes(raw.detach().float())):
