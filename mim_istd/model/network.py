@@ -378,7 +378,8 @@ def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
     return y[..., :H, :W] if torch.is_tensor(y) else [t[..., :H, :W] for t in y]
 
 # %% ../../nbs/book/05_network.ipynb #f582a1bb
-_MODELS, _MORE = {}, ('mim_istd.baselines.deep',) # builders by name; modules that register further ones
+_MODELS = {}   # builders by name
+_MORE = [f'mim_istd.baselines.{m}' for m in ('deep', 'nested', 'fc3', 'adversarial', 'attention')]   # modules that register further ones
 
 def _register_more():
     for module in _MORE: _module(module)
