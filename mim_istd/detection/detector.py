@@ -20,6 +20,7 @@ from ..data.frames import read_ahead, read_frames
 from ..data.reading import DataError, _bands, _float32, _grey, _one_frame, read_pixels
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import local_background
+from .processor import for_inference
 from .tiles import OVERLAP, _measuring, bytes_per_pixel, choose_tile, free_memory, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
 from ..files import to_json
@@ -255,6 +256,7 @@ class Detector:
             self.card = read_card(self.path)
             if model: check_model(model, self.card['config'], self.path)
             self.model = load_weights(self.path, self.device)
+            if self.device.type == 'cpu': self.model = for_inference(self.model)
         self.tile, self.overlap, self.multiple, self.needed = tile, overlap, getattr(self.model, 'multiple', 64), None
         if tile is not None:
             if self.method or self.card.get('input_size'):
