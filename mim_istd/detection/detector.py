@@ -21,6 +21,7 @@ from ..data.reading import _grey, _kept, _opened, read_pixels
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import local_background
 from .outputs import Detections
+from .processor import for_inference
 from .streams import stream_detections
 from .tiles import OVERLAP, fitting_tile, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
@@ -153,6 +154,7 @@ def _load(self:Detector, weights, name):
     self.card = read_card(self.path)
     if name: check_model(name, self.card['config'], self.path)
     self.model = load_weights(self.path, self.device)
+    if self.device.type == 'cpu': self.model = for_inference(self.model)   # a copy that can not be trained
 
 # %% ../../nbs/book/12_detection.ipynb #6c01072d
 def _at_least_16(a): return np.pad(a, [(0, max(0, 16 - n)) for n in a.shape], mode='edge') if min(a.shape) < 16 else a
