@@ -17,7 +17,7 @@ from mim_istd.data.synthetic import example_images
 from mim_istd.data.reading import read_image
 from mim_istd.detection.detector import Detector
 
-ROOT, NOTEBOOK, PATIENCE = Path(__file__).resolve().parents[1], '18_widgets.ipynb', 60_000
+ROOT, NOTEBOOK, PATIENCE = Path(__file__).resolve().parents[1], 'widgets.ipynb', 60_000
 # what JupyterLab itself says, whatever the notebook. A view waits 2 s for its model, complains, and draws itself when the model comes, which on a
 # busy machine happens; one that stays away says 'Error displaying widget' on the page, and that is looked for
 HARMLESS = re.compile(r'favicon|widget model not found|DevTools|ResizeObserver|service-?worker|Download the React|registered as Plugin|deprecat', re.I)
@@ -44,7 +44,7 @@ def wait_for(address, process, seconds=60):
 def prepare(folder):
     "A copy of the notebook without its outputs, the sample set beside it."
     (folder/'nbs').mkdir()
-    nb = json.loads((ROOT/'nbs'/'workshop'/NOTEBOOK).read_text(encoding='utf-8'))
+    nb = json.loads((ROOT/'nbs'/'workshop'/'draw'/NOTEBOOK).read_text(encoding='utf-8'))
     for c in nb['cells']:
         if c['cell_type'] == 'code': c |= dict(outputs=[], execution_count=None)
     (folder/'nbs'/NOTEBOOK).write_text(json.dumps(nb), encoding='utf-8')
