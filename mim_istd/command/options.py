@@ -125,7 +125,7 @@ def _command(commands, name, help, epilog):
 
 # %% ../../nbs/workshop/command/options.ipynb #090e8690
 _NETWORKS = ('laptop, wide, sharp, outer, paper, arxiv, tgrs; to compare with, acm-fpn, acm-unet, alcnet, dnanet, '
-             'isnet, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
+             'fc3net, iaanet, isnet, mdvsfa, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
 _METHODS = 'top-hat, max-median, mpcm, ipi, pstnn, mslstipt'
 
 def _add_weights_option(p):

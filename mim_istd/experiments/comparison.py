@@ -45,7 +45,7 @@ TABLE1 = { # method: type, then IoU, nIoU, Pd, Fa on NUAA-SIRST and on IRSTD-1k,
     'TCI-Former': ('Hybrid', (80.79, 79.85, 99.23, 4.189), (70.14, 67.69, 96.31, 14.81)),
     'MiM-ISTD': ('Mamba', (80.80, 80.20, 100., 2.179), (70.33, 67.82, 96.91, 13.49))}
 PRINTED_AS = {'pstnn': 'PSTNN', 'mslstipt': 'MSLSTIPT', 'acm-fpn': 'ACM', 'alcnet': 'AlcNet', 'dnanet': 'DNANet',
-              'isnet': 'ISNet', 'paper': 'MiM-ISTD'}
+              'isnet': 'ISNet', 'mdvsfa': 'MDvsFA', 'fc3net': 'FC3-Net', 'iaanet': 'IAANet', 'paper': 'MiM-ISTD'}
 _SETS = {'NUAA-SIRST': 1, 'IRSTD-1k': 2}      # column of TABLE1
 
 # %% ../../nbs/experiments/01_table_1.ipynb #48e0bccd
