@@ -109,7 +109,8 @@ def as_grey(
 ) -> np.ndarray: # (H, W) float32, in its own range; above 16 million pixels in its own type
     """One image of any kind in grey. A PIL image is read as its file would be, whatever its mode.
 
-    Pillow keeps 8 of 16 bits of colour; they are fetched from the file if it is there, else a warning says so."""
+    Pillow keeps 8 of 16 bits of colour. All of them are fetched from the file if it is still there; a warning says
+    so if it has changed. An image that was opened from a stream has no file to go back to."""
     if isinstance(image, (str, os.PathLike)): return _kept(read_pixels(image))
     if isinstance(image, Image.Image): return _kept(_grey(_opened(image)))
     if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
