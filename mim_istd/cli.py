@@ -10,7 +10,6 @@ import contextlib, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table, try_to_write
-from .command.labels import run_labels
 from .command.options import build_parser, complain
 
 # %% ../nbs/workshop/cli.ipynb #38896bd8
@@ -157,9 +156,14 @@ def _serve(args):
     from mim_istd.command.serve import run_serve
     run_serve(args)
 
+def _labels(args):
+    "mim-istd labels"
+    from mim_istd.command.labels import run_labels
+    return run_labels(args)
+
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f2
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, synth=_synth, export=_export, weights=_weights,
-                 table=run_table, serve=_serve, demo=run_demo, labels=run_labels)
+                 table=run_table, serve=_serve, demo=run_demo, labels=_labels)
 
 # %% ../nbs/workshop/cli.ipynb #177cbc18
 def _say(e):

@@ -17,8 +17,8 @@ import triton.language as tl
 from torch import Tensor
 
 # %% ../../nbs/workshop/kernels/common.ipynb #f257b48d
-if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 3):
-    raise ImportError(f'the kernels need Triton 3.3 or newer, and this is {triton.__version__}: upgrade PyTorch, which '
+if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 5):
+    raise ImportError(f'the kernels need Triton 3.5 or newer, and this is {triton.__version__}: upgrade PyTorch, which '
                       f'brings it')
 
 # %% ../../nbs/workshop/kernels/common.ipynb #6a63ead8

@@ -17,8 +17,8 @@ import triton.language as tl
 from einops import rearrange, reduce
 from torch import Tensor
 from ..model.scan import BackendUnavailable, _check, _refuse_tangents, selective_scan
-if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 3):       # the first with tuples in a kernel
-    raise ImportError(f'the kernels need Triton 3.3 or newer, and this is {triton.__version__}: upgrade PyTorch, which '
+if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 5):       # tuples in a kernel
+    raise ImportError(f'the kernels need Triton 3.5 or newer, and this is {triton.__version__}: upgrade PyTorch, which '
                       f'brings it')
 
 # %% ../../nbs/book/02_triton_scan.ipynb #2367cd00
