@@ -193,7 +193,7 @@ def _add_streams(p):
     p.add_argument('--fps', type=_between(float, 1e-6, _ANY),
                    help='frames a second of streams that do not say it, for the time in the results')
     p.add_argument('--track', action='store_true',
-                   help='link the targets of a stream into tracks: NAME_tracks.csv, NAME_mot.txt, and in the JSON files')
+                   help='link the targets of a stream into tracks: NAME_tracks.csv, NAME_mot.txt, also in the JSON')
     p.add_argument('--moving', action='store_true',
                    help='as --track, with only those tracks in the tables that move; for a fixed camera')
 
@@ -247,7 +247,7 @@ def _add_evaluate(commands):
     _add_weights_option(p)
     _add_model(p)
     p.add_argument('--labels', metavar='PATH',
-                   help='DATA is a folder of images or a film, and these are its boxes or points (YOLO, VOC, COCO, CSV)')
+                   help='DATA is images or a film, and these are its boxes or points (YOLO, VOC, COCO, CSV)')
     p.add_argument('--predictions', metavar='FOLDER',
                    help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
@@ -312,7 +312,8 @@ lies in the box."""
 def _add_labels(commands):
     p = _command(commands, 'labels', 'turn boxes or points into masks to train on', _LABELS)
     p.add_argument('images', metavar='IMAGES', help='folder of images, or a film')
-    p.add_argument('--labels', required=True, metavar='PATH', help='file (.json, .csv), or folder of .txt or .xml files')
+    p.add_argument('--labels', required=True, metavar='PATH',
+                   help='file (.json, .csv), or folder of .txt or .xml files')
     p.add_argument('-o', '--out', required=True, metavar='OUT', help='new or empty folder')
 
 # %% ../../nbs/workshop/command/options.ipynb #66b9c907

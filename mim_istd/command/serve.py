@@ -38,7 +38,8 @@ COLUMNS = ['frame', 'x, px', 'y, px', 'area, px', 'peak', 'SCR']
 
 def _row(found, target):
     scr = target['scr'] if target['scr'] is not None else '–'
-    return [found.get('frame', ''), round(target['x'], 1), round(target['y'], 1), target['area'], round(target['peak'], 2), scr]
+    return [found.get('frame', ''), round(target['x'], 1), round(target['y'], 1), target['area'],
+            round(target['peak'], 2), scr]
 
 def _surest(found, most):
     "Of many frames those with the highest peaks, in their order"
@@ -66,7 +67,8 @@ def write_results(
     "What can be saved from the page."
     stem = Path(found[0].name).stem or 'image'
     dicts = [d.to_dict() for d in found]
-    files = {f'{stem}.csv': to_csv(dicts), f'{stem}.json': to_json(dicts[0] if len(dicts) == 1 else dicts, indent=1) + '\n'}
+    files = {f'{stem}.csv': to_csv(dicts), f'{stem}.json': to_json(dicts[0] if len(dicts) == 1 else dicts, indent=1)
+             + '\n'}
     for name, text in files.items(): write_whole(Path(folder)/name, text.encode())
     return [str(Path(folder)/name) for name in files]
 
@@ -79,7 +81,8 @@ def _look(detector, folder):
         own = copy.copy(detector)   # the sliders of one visitor are not those of another
         own.threshold, own.min_area = threshold, int(min_area)
         try: found, said = detect_file(own, path, progress=lambda n: progress((n, None), unit='frames'))
-        except (OSError, ValueError, TypeError, MemoryError) as e: raise gradio.Error(str(e), print_exception=False) from e
+        except (OSError, ValueError, TypeError, MemoryError) as e:
+            raise gradio.Error(str(e), print_exception=False) from e
         shown = [(d.overlay(), _caption(d)) for d in _surest(found, 12)]
         rows = [_row(d, t) for d in (f.to_dict() for f in found) for t in d['targets']]
         gallery = gradio.Gallery(shown, selected_index=0)   # the first in full, the others below it
@@ -117,7 +120,8 @@ def run_serve(args):
     folder = tempfile.TemporaryDirectory(prefix='mim-istd-')
     detector = Detector(args.weights, args.device, model=args.model)
     with folder, contextlib.closing(make_page(detector, folder.name)) as page:
-        _, address, _ = page.launch(server_name='127.0.0.1', server_port=args.port, prevent_thread_lock=True, quiet=True,
+        _, address, _ = page.launch(server_name='127.0.0.1', server_port=args.port, prevent_thread_lock=True,
+                                    quiet=True,
                                     show_error=True, allowed_paths=[folder.name], inbrowser=args.open)
         print(f'open {address} in a browser; Ctrl-C ends it', flush=True)
         page.block_thread()

@@ -6,7 +6,7 @@
 __all__ = ['HUB_FILE', 'hub_weights']
 
 # %% ../../nbs/workshop/detection/hub.ipynb #c067ba78
-import functools, json
+import functools
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -49,7 +49,8 @@ def _figures(card):
     rows = [(where, protocol, r) for where, by in card.get('test', {}).items() if isinstance(by, dict)
             for protocol, r in by.items() if isinstance(r, dict) and {'IoU', 'nIoU', 'Pd', 'Fa'} <= r.keys()]
     if not rows: return ''
-    lines = [f"| {where} | {protocol} | {100*r['IoU']:.1f} | {100*r['nIoU']:.1f} | {100*r['Pd']:.1f} | {1e6*r['Fa']:.1f} |"
+    lines = [f"| {where} | {protocol} | {100*r['IoU']:.1f} | {100*r['nIoU']:.1f} | {100*r['Pd']:.1f} | "
+             f"{1e6*r['Fa']:.1f} |"
              for where, protocol, r in rows]
     head = '| set | protocol | IoU, % | nIoU, % | Pd, % | Fa, 1e-6 |\n|---|---|---|---|---|---|\n'
     return '\nOn test images, which were not trained on:\n\n' + head + '\n'.join(lines)

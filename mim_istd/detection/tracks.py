@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
 from ..data.frames import natural_order

@@ -7,7 +7,7 @@ __all__ = ['DEFAULT_WEIGHTS', 'WeightsError', 'save_weights', 'list_weights', 'f
            'find_method', 'check_model']
 
 # %% ../../nbs/workshop/detection/weights.ipynb #1c4de19b
-import dataclasses, json, math, os
+import dataclasses, json
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path

@@ -202,7 +202,7 @@ def export_program(
     size=(512, 512), # (H, W) of the images that it will be given
     standardize=True, # as for `export_onnx`
 ):
-    "Write a network as a `torch.export` program for images of one size; loading it needs `import mim_istd.kernels.chunked`."
+    "Write a `torch.export` program for images of one size; to load it, import `mim_istd.kernels.chunked`."
     if min(size) < 16:
         raise ValueError(f'an image of {size[0]} × {size[1]} is too small; both sides must be at least 16')
     program = ScoreMap(detector.model, standardize, detector.card.get('input_size')).eval().requires_grad_(False)
