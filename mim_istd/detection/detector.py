@@ -20,6 +20,7 @@ from ..data.frames import read_frames
 from ..data.reading import _grey, _kept, _opened, read_pixels
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import local_background
+from .on_gpu import DeviceScores, check_precision, computing_in, for_gpu
 from .outputs import Detections
 from .processor import for_inference
 from .streams import stream_detections
@@ -132,9 +133,11 @@ class Detector:
         model=None, # name of the network that the weights must hold, see `list_models`; or a classical method
         tile=None, # side of the tiles of large images, px; None: one pass if it fits, else as large as it allows
         overlap=OVERLAP, # of tiles, px
+        precision='fp32', # on a GPU also 'tf32' or 'bf16', which are faster
     ):
         self.device, self.threshold, self.min_area = torch_device(device), _check_threshold(threshold), min_area
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
+        self.precision, self.on_device = check_precision(precision), None
         if not self.method: self._load(weights, model)
         self.tile, self.overlap, self.multiple, self.needed = tile, overlap, getattr(self.model, 'multiple', 64), None
         if tile is not None: self._check_tile(model)
@@ -154,8 +157,10 @@ def _load(self:Detector, weights, name):
     self.path = find_weights(weights)
     self.card = read_card(self.path)
     if name: check_model(name, self.card['config'], self.path)
-    self.model = load_weights(self.path, self.device)
-    if self.device.type == 'cpu': self.model = for_inference(self.model)   # a copy that can not be trained
+    # a copy that can not be trained
+    self.model = (for_inference if self.device.type == 'cpu' else for_gpu)(load_weights(self.path, self.device))
+    if self.device.type == 'cuda' and not self.card.get('input_size'):
+        self.on_device = DeviceScores(self.model, self.device, self.precision)
 
 # %% ../../nbs/book/12_detection.ipynb #6c01072d
 def _at_least_16(a): return np.pad(a, [(0, max(0, 16 - n)) for n in a.shape], mode='edge') if min(a.shape) < 16 else a
@@ -171,7 +176,9 @@ def prepare(self:Detector,
 @torch.inference_mode()
 def _logits(detector, shown):
     "Logits (B, 1, H, W) of images (B, 1, H, W), an array."
-    try: logits = first_output(detector.model(torch.from_numpy(shown).to(detector.device))).float()
+    try:
+        with computing_in(detector.precision, detector.device):
+            logits = first_output(detector.model(torch.from_numpy(shown).to(detector.device))).float()
     except torch.cuda.OutOfMemoryError as e:
         raise MemoryError(f'an image of {shown.shape[3]} × {shown.shape[2]} px does not fit into the memory of '
                           f'{detector.device}; use another device or a part of the image') from e
@@ -222,15 +229,21 @@ def score(self:Detector,
     "The score map of one image."
     (H, W), grey = grey.shape, _at_least_16(_kept(grey))
     if self.method: return self.method(grey)[:H, :W]
-    statistics, tile = image_statistics(grey), self.tile_for((H, W))
-    if tile is None:
-        try: return self._score_part(standardize(grey, statistics))[:H, :W]
+    if (tile := self.tile_for((H, W))) is None:
+        try: return self._score_whole(grey)[:H, :W]
         except MemoryError:
             tile = max(H, W) // 2 // self.multiple * self.multiple
             if self.card.get('input_size') or tile < self.overlap + self.multiple: raise
-    return score_tiles(self._score_part, grey, statistics, tile, self.overlap, self.multiple)[:H, :W]
+    return score_tiles(self._score_part, grey, image_statistics(grey), tile, self.overlap, self.multiple)[:H, :W]
 
 # %% ../../nbs/book/12_detection.ipynb #77ac013d
+@patch
+def _score_whole(self:Detector, grey):
+    if self.on_device is None: return self._score_part(standardize(grey))
+    score, = self.on_device.start([grey])()
+    if isinstance(score, Exception): raise score
+    return score
+
 @patch
 def _score_part(self:Detector, x):
     "Scores (h, w) of a standardized image or tile (h, w)."

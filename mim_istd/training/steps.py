@@ -20,6 +20,7 @@ def record_graph(
     warm_up=3, # how often before
     benchmark=None, # let cuDNN try its kernels in these; None: as it is set
     tidy=lambda: None, # called after each of them
+    **how, # of `torch.cuda.graph`: a pool of memory that graphs share
 ) -> tuple: # the CUDA graph, and what `step` returned, which every replay fills anew
     "The kernels of a step, recorded."
     cudnn, side = torch.backends.cudnn, torch.cuda.Stream()
@@ -29,7 +30,7 @@ def record_graph(
         for _ in range(warm_up): step(), tidy()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph): made = step()
+    with torch.cuda.graph(graph, **how): made = step()
     return graph, made
 
 # %% ../../nbs/workshop/training/steps.ipynb #cb2bde76
