@@ -63,8 +63,8 @@ def target_scr(
 # %% ../../nbs/book/12_detection.ipynb #05c1dc7c
 def _peaks_and_means(found, score):
     "Highest and mean score of each component."
-    where = np.nonzero(found.labels)
-    ids, values = found.labels[where] - 1, score[where].astype(np.float64)
+    *where, ids = found.pixels
+    values = score[tuple(where)].astype(np.float64)
     peaks = np.full(len(found), -np.inf)
     np.maximum.at(peaks, ids, values)
     return peaks, np.bincount(ids, values, len(found)) / found.areas
@@ -79,12 +79,13 @@ def find_targets(
     "Group the pixels above the threshold into targets."
     found = components(score > threshold)
     peaks, means = _peaks_and_means(found, score)
-    mask = np.r_[False, found.areas >= min_area][found.labels]
+    mask, (rows, cols, ids), kept = np.zeros(score.shape, bool), found.pixels, found.areas >= min_area
+    mask[rows, cols] = kept[ids]
     def target(k):
         (y, x), (y0, x0, y1, x1) = found.centroids[k].tolist(), found.boxes[k].tolist()
         scr = target_scr(image, mask, found.labels, k + 1, box := (x0, y0, x1, y1))
         return Target(x, y, box, int(found.areas[k]), float(peaks[k]), float(means[k]), scr)
-    targets = [target(k) for k in np.flatnonzero(found.areas >= min_area)]
+    targets = [target(k) for k in np.flatnonzero(kept)]
     return sorted(targets, key=lambda t: (-t.peak, -t.mean_score, t.y, t.x)), mask
 
 # %% ../../nbs/book/12_detection.ipynb #1a3e475e

@@ -25,15 +25,39 @@ class Components:
     labels: np.ndarray     # (H, W) int32: 0 is background, component k is k + 1
     areas: np.ndarray      # (n,) int64, pixels
     centroids: np.ndarray  # (n, 2) float64, (row, column) in pixels, mean over the component
+    pixels: tuple          # of all foreground pixels in raster order: row, column, component
 
     def __len__(self): return len(self.areas)
 
     @cached_property
     def boxes(self):
         "(n, 4) int64: first row, first column, last row + 1, last column + 1."
-        boxes = [(r.start, c.start, r.stop, c.stop)
-                 for r, c in (ndimage.find_objects(self.labels) if len(self) else [])]
-        return np.array(boxes, dtype=np.int64).reshape(-1, 4)
+        (*places, ids), boxes = self.pixels, np.zeros((len(self), 4), dtype=np.int64)
+        boxes[:, :2] = self.labels.shape
+        for i, at in enumerate(places):
+            np.minimum.at(boxes[:, i], ids, at)
+            np.maximum.at(boxes[:, i + 2], ids, at + 1)
+        return boxes
+
+# %% ../../nbs/book/09_metrics.ipynb #151227a5
+def _group_few(rows, cols, width):
+    "How many components, and which one each of these pixels, in raster order, belongs to."
+    from scipy.sparse import csgraph, csr_array
+    place, pairs = rows * (width + 1) + cols, []
+    for step in (1, width, width + 1, width + 2):
+        at = np.searchsorted(place, place + step) % len(place)
+        pairs.append(np.stack([here := np.flatnonzero(place[at] == place + step), at[here]]))
+    pairs = np.concatenate(pairs, axis=1)
+    touching = csr_array((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(place),)*2)
+    return csgraph.connected_components(touching, directed=False)
+
+# %% ../../nbs/book/09_metrics.ipynb #63310581
+def _group_many(mask, rows, cols):
+    "The same by labelling the window around them."
+    if not len(rows): return 0, rows
+    window = tuple(slice(v.min(), v.max() + 1) for v in (rows, cols))
+    labels, n = ndimage.label(mask[window] != 0, structure=np.ones((3, 3)))
+    return n, labels[rows - rows[0], cols - cols.min()] - 1
 
 # %% ../../nbs/book/09_metrics.ipynb #e495fdf2
 def components(
@@ -43,14 +67,13 @@ def components(
     mask = np.asarray(mask)
     if mask.ndim != 2: raise ValueError(f'components needs one mask of shape (H, W), got {mask.shape}')
     rows, cols = np.divmod(np.flatnonzero(mask), mask.shape[1] or 1)
-    labels, n = np.zeros(mask.shape, dtype=np.int32), 0
-    if len(rows):
-        window = tuple(slice(v.min(), v.max() + 1) for v in (rows, cols))
-        n = ndimage.label(mask[window] != 0, structure=np.ones((3, 3)), output=labels[window])
-    ids = labels[rows, cols] - 1
+    few = 64 * len(rows) <= mask.size
+    n, ids = _group_few(rows, cols, mask.shape[1]) if len(rows) and few else _group_many(mask, rows, cols)
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    labels[rows, cols] = ids + 1
     areas = np.bincount(ids, minlength=n)
     sums = np.stack([np.bincount(ids, weights=v, minlength=n) for v in (rows, cols)], axis=1)
-    return Components(labels, areas, sums / np.maximum(areas, 1)[:, None])
+    return Components(labels, areas, sums / np.maximum(areas, 1)[:, None], (rows, cols, ids))
 
 # %% ../../nbs/book/09_metrics.ipynb #c1b57e77
 def match_targets(
