@@ -111,7 +111,7 @@ def local_background(
     box, free = np.zeros((2, *mask.shape), bool)
     box[grown(margin)] = True
     wide = grown(margin + guard) # targets just outside of the box have their guard inside it
-    free[wide] = ~ndimage.binary_dilation(mask[wide], np.ones((2*guard + 1,)*2))
+    free[wide] = ~ndimage.maximum_filter(mask[wide] != 0, 2*guard + 1, mode='constant')
     return box & free
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #6b9f574d

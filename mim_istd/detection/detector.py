@@ -279,6 +279,14 @@ def detections(self:Detector,
     targets, mask = find_targets(score, grey, threshold, min_area)
     return Detections(targets, mask, score, grey, threshold=threshold, min_area=min_area, **place)
 
+# %% ../../nbs/book/12_detection.ipynb #67b7811b
+@patch
+def start(self:Detector,
+    images, # of one size (H, W), grey, in their own range; for a detector that has `on_device`
+): # function that waits, and returns a score map (≥ H, ≥ W), or an exception, for each
+    "Begin to score images together on a GPU."
+    return self.on_device.start([_at_least_16(_kept(i)) for i in images])
+
 # %% ../../nbs/book/12_detection.ipynb #2218e8c3
 @patch
 def stream(self:Detector,
@@ -286,6 +294,8 @@ def stream(self:Detector,
     read=read_frames, # function that yields the frames of a source
     batch=None, # frames of one size to score together; None: 1 on a processor, up to 16 on a GPU
     threads=2, # that decode ahead
-): # yields (source, `Detections`), or (source, exception)
+    processes=None, # `Processes` that do it instead, and may finish what was found
+    beside=(), # more detectors, on other devices, that take part
+): # yields (source, `Detections` or what the processes have made of them), or (source, exception)
     "Find the targets in all frames of all sources, in their order."
-    return stream_detections(self, sources, read, batch, threads)
+    return stream_detections(self, sources, read, batch, threads, processes, beside)

@@ -79,7 +79,7 @@ def _extremes(x, **over):
     return x.nan_to_num(-torch.inf, -torch.inf, -torch.inf).amax(**over) <= x.nan_to_num(
         torch.inf, torch.inf, torch.inf).amin(**over)
 
-# %% ../../nbs/workshop/detection/on_gpu.ipynb #gfdb34e3
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #gf54040e
 class Recorded:
     "A function of one tensor. On a GPU its kernels are recorded for each shape, and replayed from then on."
     def __init__(self,
@@ -91,7 +91,7 @@ class Recorded:
     ):
         self.function, self.device, self.keep, self.largest = function, torch.device(device), keep, largest
         self.record = record or (record_graph if self.device.type == 'cuda' else None)
-        self.graphs, self.lock, self.pool = OrderedDict(), threading.RLock(), None
+        self.graphs, self.lock, self.shared = OrderedDict(), threading.RLock(), {}
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #g42ba4aa
 @patch
@@ -108,14 +108,14 @@ def __call__(self:Recorded,
         while len(self.graphs) > self.keep: self.graphs.popitem(last=False)
         return self._run(graph, x)
 
-# %% ../../nbs/workshop/detection/on_gpu.ipynb #ge689110
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #g8b5d8c3
 @patch
 def _recorded(self:Recorded, x):
     "(where to put x, graph, where the result is), or 'refused'."
     place = torch.empty(x.shape, dtype=x.dtype, device=self.device)
     place.copy_(x)
     with _same_stream(self.device):
-        try: return place, *self.record(lambda: self.function(place), warm_up=1, pool=self._shared())
+        try: return place, *self.record(lambda: self.function(place), warm_up=1, **self._shared())
         except torch.cuda.OutOfMemoryError: raise
         except RuntimeError: return 'refused'
 
@@ -129,11 +129,14 @@ def _same_stream(device):
 
 @patch
 def _shared(self:Recorded):
-    "The pool of memory of all graphs."
-    if self.pool is None and self.device.type == 'cuda': self.pool = torch.cuda.graph_pool_handle()
-    return self.pool
+    "What all graphs share: memory, and the stream that they are recorded on. Other threads may go on meanwhile."
+    if self.device.type != 'cuda': return {}
+    if not self.shared:
+        self.shared = dict(pool=torch.cuda.graph_pool_handle(), stream=torch.cuda.Stream(self.device),
+                           capture_error_mode='thread_local')
+    return self.shared
 
-# %% ../../nbs/workshop/detection/on_gpu.ipynb #g12db8b2
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #gbc547a9
 @patch
 def _run(self:Recorded, graph, x):
     if isinstance(graph, str): return self.function(x.to(self.device, non_blocking=True))
@@ -145,7 +148,7 @@ def _run(self:Recorded, graph, x):
 @patch
 def forget(self:Recorded):
     "Give the memory of all graphs back."
-    with self.lock: self.graphs.clear(); self.pool = None
+    with self.lock: self.graphs.clear(), self.shared.clear()
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #g0e3f662
 def scan_grids(

@@ -7,6 +7,9 @@ __all__ = ['stream_detections']
 
 # %% ../../nbs/workshop/detection/streams.ipynb #094c3fef
 import functools
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from ..data.frames import read_ahead, read_frames
 from ..data.reading import DataError
@@ -42,9 +45,15 @@ def _or_error(function, *args):
     except Exception as e: return e
 
 def _start(detector, frames):
-    "A score map or an exception for each frame of a group."
-    if len(frames) > 1: return _start_batch(detector, [f.image for f in frames])
-    return [f if isinstance(f, Exception) else _or_error(detector.score, f.image) for f in frames]
+    "Function that returns a score map or an exception for each frame of a group."
+    images = [f if isinstance(f, Exception) else f.image for f in frames]
+    if detector.on_device and not isinstance(images[0], Exception) and not detector.tile_for(images[0].shape):
+        begun = _or_error(detector.start, images)
+        if not isinstance(begun, Exception): return begun
+        if not isinstance(begun, MemoryError): return lambda: [begun]*len(images)
+    elif len(frames) > 1: return lambda scores=_start_batch(detector, images): scores
+    scores = [i if isinstance(i, Exception) else _or_error(detector.score, i) for i in images]
+    return lambda: scores
 
 # %% ../../nbs/workshop/detection/streams.ipynb #ddeb7405
 def _start_batch(detector, images):
@@ -57,13 +66,39 @@ def _start_batch(detector, images):
     for i, score in zip(good, scores): found[i] = score
     return found
 
+# %% ../../nbs/workshop/detection/streams.ipynb #3c65b4c1
+def _scored(detectors, frames, batch):
+    "(source, frame, score map or exception) for all frames, in their order."
+    size, begun = functools.lru_cache(functools.partial(_batch_size, detectors[0], batch)), deque()
+    with ExitStack() as stack:
+        starts = [_starter(d, stack, len(detectors) > 1) for d in detectors]
+        for k, group in enumerate(_groups(frames, size)):
+            begun.append((group, starts[k % len(starts)]([frame for _, frame in group])))
+            while len(begun) > _depth(detectors): yield from _waited(*begun.popleft())
+        while begun: yield from _waited(*begun.popleft())
+
+def _starter(detector, stack, several):
+    "Function that starts a group on a detector, and returns one that waits for its scores."
+    if not several: return functools.partial(_start, detector)
+    thread = stack.enter_context(ThreadPoolExecutor(1))
+    def start(frames):
+        begun = thread.submit(_start, detector, frames)
+        return lambda: begun.result()()
+    return start
+
+# %% ../../nbs/workshop/detection/streams.ipynb #7bf99076
+def _depth(detectors):
+    "Groups that are under way while one is finished; alone on a processor, none, since there is nothing to wait for."
+    return 0 if len(detectors) == 1 and detectors[0].device.type == 'cpu' else len(detectors)
+
+def _waited(group, wait):
+    for (source, frame), score in zip(group, wait()): yield source, frame, score
+
 # %% ../../nbs/workshop/detection/streams.ipynb #6740c565
-def _finish(detector, group, scores):
-    "(source, `Detections` or exception) for each of a group."
-    def found(frame, score):
-        return detector.detections(score, frame.image, name=frame.name, frame=frame.index, time=frame.time)
-    for (source, frame), score in zip(group, scores):
-        yield source, score if isinstance(score, Exception) else _or_error(found, frame, score)
+def _finish(detector, frame, score):
+    "`Detections`, or an exception."
+    def found(): return detector.detections(score, frame.image, name=frame.name, frame=frame.index, time=frame.time)
+    return score if isinstance(score, Exception) else _or_error(found)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #cd969849
 def _some(read, source):
@@ -79,12 +114,16 @@ def stream_detections(
     read=read_frames, # function that yields the frames of a source
     batch=None, # frames of one size to score together; None: 1 on a processor, up to 16 on a GPU
     threads=2, # that decode ahead
-): # yields (source, `Detections`), or (source, exception)
+    processes=None, # `Processes` that do it instead, and may finish what was found
+    beside=(), # more detectors, on other devices, that take part
+): # yields (source, `Detections` or what the processes have made of them), or (source, exception)
     "Find the targets in all frames of all sources, in their order."
-    size, before = functools.lru_cache(functools.partial(_batch_size, detector, batch)), ()
-    for group in _groups(read_ahead(sources, functools.partial(_some, read), threads), size):
-        scores = _start(detector, [frame for _, frame in group])
-        yield from before
-        before = _finish(detector, group, scores)
-        if detector.device.type == 'cpu': yield from before   # there is nothing to wait for
-    yield from before
+    if processes: frames = processes.frames(sources)
+    else: frames = read_ahead(sources, functools.partial(_some, read), threads)
+    scored = _scored([detector, *beside], frames, batch)
+    if processes and processes.then: yield from processes.finished(_on_the_host(scored))
+    else: yield from ((source, _finish(detector, frame, score)) for source, frame, score in scored)
+
+def _on_the_host(scored):
+    "Scores of networks that were handed over are still on the device."
+    for source, frame, score in scored: yield source, frame, score.cpu().numpy() if hasattr(score, 'cpu') else score
