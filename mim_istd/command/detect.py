@@ -32,11 +32,8 @@ class _Progress:
 # %% ../../nbs/workshop/command/detect.ipynb #ed88a844
 def run_detect(args):
     "mim-istd detect"
-    from mim_istd.detection.tiles import OVERLAP
-    from mim_istd.detection.detector import Detector
     from mim_istd.detection.outputs import find_images, lock_folder, output_names
-    from mim_istd.data.frames import parse_raw
-    out, raw = Path(args.out), args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
+    out, raw = Path(args.out), _raw(args)
     _check_apart(args.paths, out)
     images, missing = find_images(args.paths, args.recursive, skip=out, **{'suffixes': ()} if raw else {})
     for p in missing: complain(f'no image at {p}')
@@ -44,15 +41,24 @@ def run_detect(args):
         raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks '
                          'into subfolders)')
     if track := args.track or args.moving: _check_track(args)
-    detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
-                        if args.overlap is None else args.overlap)
+    detectors = _detectors(args)
     try_to_write(out)
     jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
     with lock_folder(out):
         _tidy(out, jobs)
-        status = _detect_all(detector, jobs, raw, args, failed=len(missing))
+        status = _detect_all(detectors, jobs, args, failed=len(missing))
         if track: _track(out, args.moving)
         return status
+
+# %% ../../nbs/workshop/command/detect.ipynb #697b8bbd
+def _detectors(args):
+    "A `Detector` on each of the devices."
+    from mim_istd.detection.detector import Detector
+    from mim_istd.detection.on_gpu import find_devices
+    from mim_istd.detection.tiles import OVERLAP
+    overlap = OVERLAP if args.overlap is None else args.overlap
+    return [Detector(args.weights, device, args.threshold, args.min_area, args.model, args.tile, overlap,
+                     args.precision) for device in find_devices(args.device)]
 
 # %% ../../nbs/workshop/command/detect.ipynb #3c1a27e6
 def _check_apart(paths, out):
@@ -81,7 +87,6 @@ class _Job:
     base: Path                   # of its outputs
     frames: Path                 # folder of the outputs of its frames
     number: int | None = None    # of the file in a sequence
-    numbered: bool = False       # it is one frame of a sequence
 
 # %% ../../nbs/workshop/command/detect.ipynb #56331ecd
 def _jobs(images, bases, sequence):
@@ -141,6 +146,14 @@ def write(self:_Results, found, base):
     from mim_istd.detection.outputs import write_outputs
     self.waiting.append((self.pool.submit(write_outputs, found, base, self.formats), base, found.to_dict()))
     self.settle(4 if found.mask.size <= 2**22 else 0)
+    return len(found)
+
+# %% ../../nbs/workshop/command/detect.ipynb #c3356835
+@patch
+def take(self:_Results, found, base, error):
+    "Count what was written elsewhere."
+    self._not_written(base, error) if error else self._count(found)
+    return len(found['targets'])
 
 # %% ../../nbs/workshop/command/detect.ipynb #37c9ea08
 @patch
@@ -181,10 +194,12 @@ def _not_written(self:_Results, base, e):
 
 # %% ../../nbs/workshop/command/detect.ipynb #4b4ccc35
 @patch
-def close(self:_Results):
-    "Finish what was begun; what cannot be written any more is left out."
+def close(self:_Results, rest=()):
+    "Finish what was begun; what cannot be written any more is left out. `rest`: what processes have written last."
     while self.waiting:
         with contextlib.suppress(OSError): self.settle()
+    for _, written in rest:
+        with contextlib.suppress(OSError, TypeError): self.take(*written)   # an exception is no triple
     self.pool.shutdown()
     try:
         if self.table: self.table.close()
@@ -245,51 +260,96 @@ def end(self:_Lines):
     print(f'{self.jobs[self.current].path}: ' + (f'{self.frames} frames, ' if self.frames > 1 else '')
           + f"{self.targets} target{'' if self.targets == 1 else 's'}", flush=True)
 
+# %% ../../nbs/workshop/command/detect.ipynb #2f39cafa
+class _Number(int):
+    "The number of a file in a sequence; that of a frame in a file is a plain int."
+
+@dataclass
+class _Read:
+    "Reads file `i`, with the numbers and times that its frames have in a stream; it is sent to processes."
+    jobs: list
+    raw: object                  # `RawFormat` or None
+    fps: float | None
+
 # %% ../../nbs/workshop/command/detect.ipynb #bf8ef061
-def _reader(jobs, raw, fps):
-    "The function that reads file `i`, with the numbers and times that its frames have in a stream."
+@patch
+def __call__(self:_Read, i):
     from dataclasses import replace
     from mim_istd.data.frames import read_frames
-    def read(i):
-        job = jobs[i]
-        for frame in read_frames(job.path, raw):
-            if job.number is not None and frame.index is None:
-                frame, job.numbered = replace(frame, index=job.number), True
-            if frame.time is None and frame.index is not None and fps:
-                frame = replace(frame, time=round(frame.index / fps, 6))
-            yield frame
-    return read
+    job = self.jobs[i]
+    for frame in read_frames(job.path, self.raw):
+        if job.number is not None and frame.index is None: frame = replace(frame, index=_Number(job.number))
+        if frame.time is None and frame.index is not None and self.fps:
+            frame = replace(frame, time=round(frame.index / self.fps, 6))
+        yield frame
+
+# %% ../../nbs/workshop/command/detect.ipynb #e4ad18bd
+def _place(job, frame):
+    "Where the results of a frame go, without ending."
+    return job.base if frame is None or isinstance(frame, _Number) else job.frames/f'{frame:06d}'
+
+@dataclass
+class _Write:
+    "Writes what was found in a frame of file `i`; it is sent to processes."
+    jobs: list
+    formats: list
+
+    def __call__(self, i, found): # what the results are counted by
+        from mim_istd.detection.outputs import write_outputs
+        base, error = _place(self.jobs[i], found.frame), None
+        try: write_outputs(found, base, self.formats)
+        except Exception as e: error = e
+        return found.to_dict(), base, error
+
+# %% ../../nbs/workshop/command/detect.ipynb #119891a5
+def _processes(args, detector, jobs):
+    "`Processes` that read and write, or None."
+    from mim_istd.data.frames import VIDEO_SUFFIXES
+    from mim_istd.detection.processes import Processes
+    from mim_istd.training.steps import own_cores
+    worth = len(jobs) >= 32 or args.raw or any(job.path.suffix.lower() in VIDEO_SUFFIXES for job in jobs)
+    count = min(12, own_cores() - 2) if detector.device.type == 'cuda' and worth else 0
+    if args.jobs is not None: count = args.jobs
+    if count < 1: return None
+    return Processes(count, _Read(jobs, _raw(args), args.fps), detector, _Write(jobs, _formats(args)))
+
+def _formats(args): return [f for f in args.format if not (args.no_overlay and f == 'overlay')]
+
+def _raw(args):
+    from mim_istd.data.frames import parse_raw
+    return args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
 
 # %% ../../nbs/workshop/command/detect.ipynb #57b205c3
-def _work(detector, jobs, read, results, lines):
+def _work(detectors, jobs, args, results, lines, processes):
     "All results of all jobs, to the writers and onto the terminal."
-    with _warnings_as_lines(), contextlib.closing(detector.stream(range(len(jobs)), read)) as stream:
+    first, *beside = detectors
+    stream = first.stream(range(len(jobs)), _Read(jobs, _raw(args), args.fps), processes=processes, beside=beside)
+    with _warnings_as_lines(), contextlib.closing(stream):
         for i, found in stream:
             lines.turn_to(i)
             if isinstance(found, Exception):
-                if lines.args.debug: raise found
+                if args.debug: raise found
                 lines.skipped(found)
                 continue
-            job = jobs[i]
-            results.write(found, job.base if found.frame is None or job.numbered else job.frames/f'{found.frame:06d}')
-            lines.frames, lines.targets = lines.frames + 1, lines.targets + len(found)
+            targets = results.take(*found) if processes else results.write(found, _place(jobs[i], found.frame))
+            lines.frames, lines.targets = lines.frames + 1, lines.targets + targets
         lines.end()
     results.settle()
 
 # %% ../../nbs/workshop/command/detect.ipynb #f58c2f06
-def _detect_all(detector, jobs, raw, args, failed):
+def _detect_all(detectors, jobs, args, failed):
     "Run the jobs; the table is written even if the run is cut short."
     out, interrupted = Path(args.out), False
-    formats = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
-    results, lines = _Results(formats, out), _Lines(jobs, args, failed)
-    try: _work(detector, jobs, _reader(jobs, raw, args.fps), results, lines)
-    except KeyboardInterrupt:
-        interrupted = True
-        lines.bar.clear()
-        complain(f'interrupted after {lines.done} of {len(jobs)} files; what has been written so far is whole')
-    finally:
-        lines.bar.clear()
-        results.close()
+    results, lines = _Results(_formats(args), out), _Lines(jobs, args, failed)
+    with _processes(args, detectors[0], jobs) or contextlib.nullcontext() as there:
+        try: _work(detectors, jobs, args, results, lines, there)
+        except KeyboardInterrupt:
+            interrupted = True
+            lines.bar.clear()
+            complain(f'interrupted after {lines.done} of {len(jobs)} files; what has been written so far is whole')
+        finally:
+            lines.bar.clear()
+            results.close(there.rest() if there else ())
     failed = lines.failed + results.failed
     print(f'{results}' + (f', {failed} failed' if failed else '') + f'; results in {out}')
     return 130 if interrupted else 1 if failed else 0

@@ -166,8 +166,17 @@ def _add_detect(commands):
     _add_threshold(p)
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
-    _add_device(p)
-    for add in (_add_outputs, _add_tiles, _add_streams, _add_raw): add(p)
+    for add in (_add_speed, _add_outputs, _add_tiles, _add_streams, _add_raw): add(p)
+
+# %% ../../nbs/workshop/command/options.ipynb #f8ef1831
+def _add_speed(p):
+    p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1'; several, as 'cuda:0,cuda:1', share the images, and "
+                                    "'all' is all GPUs (default: a GPU if there is one)")
+    p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16'), default='fp32',
+                   help='on a GPU, how exactly scores are computed; tf32 and bf16 are faster (default: fp32)')
+    p.add_argument('--jobs', type=_between(int, 0, _ANY), metavar='N',
+                   help='processes that read and write files beside the network; 0: none (default: beside a GPU up to '
+                        '12 where there are many images, else 0)')
 
 # %% ../../nbs/workshop/command/options.ipynb #98c2046b
 def _add_outputs(p):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'for_gpu', 'check_precision', 'computing_in', 'standardize_on_device', 'Recorded', 'scan_grids',
-           'compile_scans', 'DeviceScores']
+           'compile_scans', 'DeviceScores', 'find_devices']
 
-# %% ../../nbs/workshop/detection/on_gpu.ipynb #gb5e4edf
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #gee3190f
 import contextlib, os, threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +17,7 @@ from fastcore.basics import patch
 
 from ..data.sets import image_statistics
 from .processor import _write_in_place, fold_norms
+from ..measure.evaluation import torch_device
 from ..model.block import MiMBlock
 from ..model.ss2d import SS2D
 from ..training.losses import first_output
@@ -262,3 +263,11 @@ def _checked(score, image):
     try: image_statistics(np.asarray(image))
     except ValueError as e: return e
     return ValueError('the network gave NaN; its weights are damaged')
+
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #g71eb032
+def find_devices(
+    names=None, # 'all', or one or several of 'cpu', 'cuda', 'cuda:1', with commas between; None: a GPU if there is one
+) -> list: # of `torch.device`
+    "Which devices are meant."
+    if names != 'all': return [torch_device(name.strip()) for name in names.split(',')] if names else [torch_device()]
+    return [torch.device('cuda', i) for i in range(torch.cuda.device_count())] or [torch.device('cpu')]
