@@ -1114,6 +1114,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes.Processes.__init__': ( 'workshop/detection/processes.html#processes.__init__',
                                                                                                    'mim_istd/detection/processes.py'),
+                                              'mim_istd.detection.processes.Processes._next': ( 'workshop/detection/processes.html#processes._next',
+                                                                                                'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes.Processes.finished': ( 'workshop/detection/processes.html#processes.finished',
                                                                                                    'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes.Processes.frames': ( 'workshop/detection/processes.html#processes.frames',

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Processes']
 
-# %% ../../nbs/workshop/detection/processes.ipynb #p9a61d98
+# %% ../../nbs/workshop/detection/processes.ipynb #p6aeb1d6
 import copy, functools, os, pickle, signal, threading, warnings
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import islice
@@ -129,7 +129,7 @@ def frames(self:Processes,
             for message, kind in got[1]: warnings.warn(message, kind, stacklevel=2)
             yield source, got[0]
 
-# %% ../../nbs/workshop/detection/processes.ipynb #p8262727
+# %% ../../nbs/workshop/detection/processes.ipynb #p25c2353
 @patch
 def finished(self:Processes,
     scored, # (source, frame, score map or exception)
@@ -139,18 +139,24 @@ def finished(self:Processes,
         if not isinstance(score, Exception):
             score = self.pool.submit(_finish_one, source, _copied(frame), _packed(score, self.detector.threshold))
         self.waiting.append((source, score))
-        while self.waiting and (len(self.waiting) > self.ahead or _is_there(self.waiting[0][1])):
-            yield _taken(*self.waiting.popleft())
-    while self.waiting: yield _taken(*self.waiting.popleft())
+        while self.waiting and (len(self.waiting) > self.ahead or _is_there(self.waiting[0][1])): yield self._next()
+    while self.waiting: yield self._next()
+
+@patch
+def _next(self:Processes):
+    taken = _taken(*self.waiting[0])
+    self.waiting.popleft()   # only now: waiting may be interrupted
+    return taken
 
 def _is_there(x): return not isinstance(x, Future) or x.done()
 
 def _taken(source, x): return source, _result(x) if isinstance(x, Future) else x
 
-# %% ../../nbs/workshop/detection/processes.ipynb #pbed98ba
+# %% ../../nbs/workshop/detection/processes.ipynb #p24e499d
 @patch
 def rest(self:Processes) -> list: # of (source, what `then` returned or exception)
     "What was begun and has not been taken."
-    begun = [(source, x) for source, x in self.waiting if not (isinstance(x, Future) and x.cancel())]
+    self.pool.shutdown(wait=False, cancel_futures=True)
+    begun = [pair for pair in self.waiting if not (isinstance(pair[1], Future) and pair[1].cancel())]
     self.waiting.clear()
-    return [_taken(*pair) for pair in begun]
+    return [(source, x) for source, x in (_taken(*pair) for pair in begun) if not isinstance(x, CancelledError)]
