@@ -893,6 +893,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'mim_istd/detection/benchmark.py'),
                                               'mim_istd.detection.benchmark.Eager.__init__': ( 'workshop/detection/benchmark.html#eager.__init__',
                                                                                                'mim_istd/detection/benchmark.py'),
+                                              'mim_istd.detection.benchmark._graphs': ( 'workshop/detection/benchmark.html#_graphs',
+                                                                                        'mim_istd/detection/benchmark.py'),
                                               'mim_istd.detection.benchmark._parts': ( 'workshop/detection/benchmark.html#_parts',
                                                                                        'mim_istd/detection/benchmark.py'),
                                               'mim_istd.detection.benchmark._python': ( 'workshop/detection/benchmark.html#_python',

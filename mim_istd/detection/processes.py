@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Processes']
 
-# %% ../../nbs/workshop/detection/processes.ipynb #p6aeb1d6
+# %% ../../nbs/workshop/detection/processes.ipynb #p4d1d472
 import copy, functools, os, pickle, signal, threading, warnings
 from collections import deque
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
@@ -18,7 +18,6 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..data.frames import read_ahead
-from .streams import _some
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p31b76bc
 _given = {}   # in such a process: what it was given
@@ -108,12 +107,13 @@ def _result(future):
                       'them, or none') from e
     except Exception as e: return e
 
-# %% ../../nbs/workshop/detection/processes.ipynb #p5df6f3a
+# %% ../../nbs/workshop/detection/processes.ipynb #p60c81a0
 @patch
 def frames(self:Processes,
     sources, # one a file
 ): # yields (source, frame), or (source, exception), as `read_ahead` does
     "The frames of all sources in their order."
+    from mim_istd.detection.streams import _some   # which a process that only reads can do without, and PyTorch too
     rest, waiting = iter(sources), deque()
     def more():
         for source in islice(rest, self.ahead - len(waiting)):
