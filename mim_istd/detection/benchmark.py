@@ -93,7 +93,7 @@ def time_new_sizes(device, sizes=((480, 640), (500, 333), (288, 384), (720, 1280
     return {f'{H} × {W}': [once_ms(lambda: detector(image)) for _ in range(3)]
             for H, W in sizes for image in [scene((H, W))]}
 
-# %% ../../nbs/workshop/detection/benchmark.ipynb #b5a9dd2d
+# %% ../../nbs/workshop/detection/benchmark.ipynb #b6ad5d85
 _FIRST = """
 import json, sys, time
 from mim_istd import Detector
@@ -117,6 +117,7 @@ def _python(*arguments, timeout, **environment):
     if process.returncode: raise RuntimeError(f'exit status {process.returncode}: {complained[-1500:]}')
     return said, time.perf_counter() - start
 
+# %% ../../nbs/workshop/detection/benchmark.ipynb #b697652d
 def time_first(device, timeout=60):
     "Seconds of loading, the first call and the next size: without and with Triton's cache."
     with tempfile.TemporaryDirectory() as cache:

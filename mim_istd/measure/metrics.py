@@ -51,7 +51,6 @@ def _group_few(rows, cols, width):
     touching = csr_array((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(place),)*2)
     return csgraph.connected_components(touching, directed=False)
 
-# %% ../../nbs/book/09_metrics.ipynb #63310581
 def _group_many(mask, rows, cols):
     "The same by labelling the window around them."
     if not len(rows): return 0, rows
