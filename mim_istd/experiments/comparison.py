@@ -25,7 +25,8 @@ from ..detection.weights import find_weights, list_weights, read_card
 from .equal_budget import _lists_of, _many, add_train_options, train_command
 from ..files import number, to_json, write_whole
 from ..measure.metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
-from ..model.network import MiMConfig, PRESETS, read_config
+from ..model.network import MiMConfig, PRESETS
+from ..model.configurations import read_config
 from ..measure.evaluation import predict, protocol_view, resize_logits
 from ..training.folders import read_log
 

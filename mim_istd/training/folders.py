@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from ..files import to_json, write_whole
-from ..model.network import MiMConfig, read_config
+from ..model.network import MiMConfig
+from ..model.configurations import read_config
 from .recipe import Recipe
 
 # %% ../../nbs/workshop/training/folders.ipynb #676ef84d
