@@ -370,7 +370,7 @@ def _keep_items(train, valid, recipe, device, workers):
 
 # %% ../../nbs/book/11_training.ipynb #24ff5be0
 def _learner(net, dls, recipe, cbs):
-    loss = SupervisedLoss(SumLoss(recipe.loss, recipe.loss_options), getattr(net, 'supervision', ()))
+    loss = SupervisedLoss(SumLoss(recipe.loss), getattr(net, 'supervision', ()))
     learn = RunLearner(dls, net, loss, lr=recipe.lr, metrics=learner_metrics(recipe.evaluation), cbs=cbs,
                        opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))),
                        path=Path(tempfile.gettempdir())/'mim-istd-learner')
