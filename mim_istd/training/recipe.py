@@ -63,7 +63,8 @@ class Recipe(_Images, _Steps):
 
 # %% ../../nbs/book/10_recipe.ipynb #6b68209f
 _CHOICES = dict(optimizer=('adagrad', 'adamw', 'sgd'), decay=('all', 'matrices'),
-                schedule=('constant', 'cosine', 'one_cycle'), images=('resize', 'crop'), precision=('fp32', 'tf32', 'bf16', 'fp16'),
+                schedule=('constant', 'cosine', 'one_cycle'), images=('resize', 'crop'),
+                precision=('fp32', 'tf32', 'bf16', 'fp16'),
                 step=('eager', 'graph', 'compiled'), monitor=('IoU', 'nIoU', 'Pd'))
 
 # %% ../../nbs/book/10_recipe.ipynb #05a781ff
