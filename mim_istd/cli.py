@@ -16,7 +16,8 @@ from .command.options import build_parser, complain
 def _train(args):
     "mim-istd train"
     import json
-    from mim_istd.model.network import MiMConfig, read_config
+    from mim_istd.model.network import MiMConfig
+    from mim_istd.model.configurations import read_config
     from mim_istd.training.recipe import get_recipe
     from mim_istd.training.loop import train
     out, saved = Path(args.out), Path(args.out)/'recipe.json'

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from functools import partial
 from torch import nn
-from .deep import Baseline, baseline, conv
+from .blocks import Baseline, baseline, conv
 
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #df2be8d2
 leaky = partial(nn.LeakyReLU, 0.2)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from scipy import ndimage
 from torch import nn
-from .deep import Baseline, Pyramid, baseline, conv
+from .blocks import Baseline, baseline, conv
+from .deep import Pyramid
 
 # %% ../../nbs/workshop/baselines/attention.ipynb #76f6e716
 STRIDE, ANCHOR = 16, 10.   # px: side of a cell, and side of the box that zeros stand for

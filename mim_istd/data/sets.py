@@ -74,6 +74,7 @@ _SPLITS = ('trainvaltest', 'trainval', 'train', 'val', 'test')
 # where several lists lie side by side, the first of these is meant
 PREFERRED_LISTS = ('idx_427', 'isnet_official', 'img_idx', '.')
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #60d5b19f
 def _subfolder(root, wanted, names, what):
     "The subfolder of `root` called `wanted`, or the first of `names` that is there."
     if wanted is not None:
@@ -160,7 +161,7 @@ def _check_masks_folder(folder):
         kind = {'.txt': 'YOLO', '.xml': 'Pascal VOC', '.json': 'COCO'}.get(p.suffix.lower())
         if kind:
             raise DataError(f'{folder} holds boxes ({p.name}, as of {kind}), and boxes are not masks: a mask is an '
-                                 'image that is white on the pixels of targets')
+                            f'image that is white on the pixels of targets')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #dc5011e1
 def _refuse_boxes(root):
@@ -169,8 +170,7 @@ def _refuse_boxes(root):
         if p.is_dir() and p.name.lower() in ('annotations', 'labels_txt', 'bboxes'): _check_masks_folder(p)
         if p.suffix.lower() == '.json' and b'"annotations"' in p.read_bytes()[:2**20]:
             raise DataError(f'{p} holds boxes, as of COCO, and boxes are not masks: a mask is an image that is white '
-                            f'on '
-                            'the pixels of targets')
+                            f'on the pixels of targets')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #b180e120
 def open_folder(
@@ -212,8 +212,17 @@ def choose_list(
     for name in PREFERRED_LISTS:
         if name in self.lists: return name
     raise DataError(f'Several lists in {self.root}, none preferred: {there}. Choose one: lists=, or --lists on the '
-                    f'command '
-                    'line')
+                    f'command line')
+
+# %% ../../nbs/book/06_images_and_masks.ipynb #1eff586c
+@patch
+def _there(self:Folder, names, path):
+    "The names of the list `path`, each of which has an image."
+    missing = [n for n in names if n not in self.images]
+    if not missing: return names
+    more = f' and {len(missing) - 1} more' if missing[1:] else ''
+    raise DataError(f'{path} names {missing[0]!r}{more} without an image in {self.root}: fetch it or take it from the '
+                    f'list')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #9e380dab
 @patch
@@ -225,21 +234,14 @@ def names(
     "The image names of a split, in the list's order."
     if split == 'all': return list(self.images)
     if not self.lists:
-        raise DataError(f"No lists in {self.root}, so no split {split!r}: take all (split='all', --split "
-                                       f"all), or write {self.root/'splits'/'mine'/(split + '.txt')} with one image "
-                                       f"name a line")
+        raise DataError(f"No lists in {self.root}, so no split {split!r}: take all (split='all', --split all), or "
+                        f"write {self.root/'splits'/'mine'/(split + '.txt')} with one image name a line")
     files = self.lists[self.choose_list(lists)]
     if split == 'rest': return self._rest(lists)
     if split not in files:
-        raise DataError(f'No split {split!r} in the list {self.choose_list(lists)!r} of {self.root}: '
-                                           f'there are {", ".join(sorted(files))} and all')
-    names = _read_list(files[split])
-    missing = [n for n in names if n not in self.images]
-    if missing:
-        raise DataError(f'{files[split]} names {missing[0]!r}'
-                        + (f' and {len(missing) - 1} more' if missing[1:] else '')
-                                + f' without an image in {self.root}: fetch it or take it from the list')
-    return names
+        raise DataError(f'No split {split!r} in the list {self.choose_list(lists)!r} of {self.root}: there are '
+                        f'{", ".join(sorted(files))} and all')
+    return self._there(_read_list(files[split]), files[split])
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #ca46ee2b
 @patch
@@ -294,13 +296,12 @@ def find_dataset(
         bases += [near/'data'/'real', near/'data']
     there = {}
     for base in bases:
-        for p in sorted(base.iterdir()) if base.is_dir() else (): 
+        for p in sorted(base.iterdir()) if base.is_dir() else ():
             if p.is_dir() and p.name != 'real': there.setdefault(_plain(p.name), p)
     if _plain(path.name) in there and len(path.parts) == 1: return there[_plain(path.name)]
     raise FileNotFoundError(f'No data set {str(name_or_path)!r}: it is no folder, and the sets found are '
                             f'{", ".join(p.name for p in there.values()) or "none"}. Give its folder, or set '
-                            f'MIM_ISTD_DATA to the '
-                            'folder that holds the sets (data/README.md says how to get them)')
+                            f'MIM_ISTD_DATA to the folder that holds the sets (data/README.md says how to get them)')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #c62f89f8
 class IRSTDataset(Dataset):

@@ -86,10 +86,8 @@ def _check(u, delta, A, B, C, D, z, delta_bias):
         raise ValueError(f'B has {groups[0]} groups, which do not divide the {d} channels of u')
     bc = (b, *groups, n, L), '(B, G, N, L)' if groups else '(B, N, L)'
     for name, x, shape, meaning in (('u', u, (b, d, L), '(B, D, L)'), ('delta', delta, (b, d, L), '(B, D, L)'),
-                                    ('A', A, (d, n), '(D, N)'),
-                                    ('B', B, *bc), ('C', C, *bc), ('D', D, (d,), '(D,)'),
-                                    ('z', z, (b, d, L), '(B, D, L)'),
-                                    ('delta_bias', delta_bias, (d,), '(D,)')):
+                                    ('A', A, (d, n), '(D, N)'), ('B', B, *bc), ('C', C, *bc), ('D', D, (d,), '(D,)'),
+                                    ('z', z, (b, d, L), '(B, D, L)'), ('delta_bias', delta_bias, (d,), '(D,)')):
         if x is not None or name in ('delta', 'C'): _expect(name, x, shape, meaning, u)
 
 # %% ../../nbs/book/01_selective_scan.ipynb #c8f19205

@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from ..files import to_json, write_whole
-from ..model.network import MiMConfig, read_config
-from .recipe import Recipe
+from ..model.network import MiMConfig
+from ..model.configurations import read_config
+from .recipe import Recipe, _of_today
 
 # %% ../../nbs/workshop/training/folders.ipynb #676ef84d
 def _torch_bytes(state):
@@ -256,9 +257,10 @@ def _check_same(then, now, out, but=()):
     defaults = json.loads(json.dumps({'recipe': asdict(Recipe()), 'config': asdict(MiMConfig())}))
     # what older runs did not write down
     defaults['data'] = {k: v for k, v in now['data'].items() if k.endswith(('_content', '_rule'))}
+    readers = {'recipe': _of_today, 'config': read_config}
     for part in ('recipe', 'config', 'data'):
         a, b = then.get(part, {}), now[part]
-        if part == 'config' and a != b: a = read_config(a) # of an older run
+        if part in readers and a != b: a = readers[part](a) # of an older run
         # a field that a run does not name is younger than the run
         a = {k: v for k, v in defaults.get(part, {}).items() if k in b} | a
         if wrong := [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys())

@@ -201,7 +201,6 @@ def _logit_layers(model):
     raise ValueError(f'{type(model).__name__} has no layer called head, heads, sides or final that makes logits: '
                      f'use prior=None')
 
-
 # %% ../../nbs/book/08_losses.ipynb #5ce8b539
 def set_prior(
     model, # network
@@ -209,14 +208,14 @@ def set_prior(
     seed=0, # of the noise
 ):
     "Sets the biases of the layers that make logits, so that the mean logit of a new network is `probability`'s."
-    wanted, dice = math.log(probability/(1 - probability)), torch.Generator().manual_seed(seed)
+    wanted, noise = math.log(probability/(1 - probability)), torch.Generator().manual_seed(seed)
     def shift(layer, _, y):
         layer.bias += wanted - y.mean()
         return y + (wanted - y.mean())
     statistics = {k: v.clone() for k, v in model.named_buffers()}
     hooks = [m.register_forward_hook(shift) for m in _logit_layers(model)]
     try:
-        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=dice))
+        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=noise))
     finally:
         for h in hooks: h.remove()
         for k, v in model.named_buffers(): v.copy_(statistics[k])
