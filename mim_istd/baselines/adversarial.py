@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from functools import partial
 from torch import nn
-from .blocks import Baseline, baseline, conv
+from .blocks import Baseline, baseline
+from ..model.layers import conv
 
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #df2be8d2
 leaky = partial(nn.LeakyReLU, 0.2)

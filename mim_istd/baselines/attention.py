@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from scipy import ndimage
 from torch import nn
-from .blocks import Baseline, baseline, conv
+from .blocks import Baseline, baseline
+from ..model.layers import conv
 from .deep import Pyramid
 
 # %% ../../nbs/workshop/baselines/attention.ipynb #76f6e716

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
-from .blocks import (Baseline, CBAM, Norm, PUBLISHED, baseline, conv, fcn_head, residuals,
-                                       resize)
+from .blocks import Baseline, PUBLISHED, baseline, fcn_head
+from ..model.layers import CBAM, Norm, conv, residuals, resize
 from ..measure.costs import count_operations
 from ..model.network import DecoderStage, SentenceMerge, get_model, list_models, register_model
 from ..model.ss2d import VisualMamba

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .blocks import Baseline, SpatialGate, baseline, conv, residuals, resize
+from .blocks import Baseline, baseline
+from ..model.layers import SpatialGate, conv, residuals, resize
 from .deep import bottleneck_gate
 
 # %% ../../nbs/workshop/baselines/nested.ipynb #13f01c73
