@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mim_istd.baselines import deep
-from mim_istd.baselines.deep import Residual, conv, residuals, resize
+from mim_istd.baselines.blocks import Residual, conv, residuals, resize
 from mim_istd.model.block import MiMBlock, image_to_words
 from mim_istd.model.network import MiM, SentenceMerge, WordMerge, register_model
 from mim_istd.model.ss2d import VisualMamba

@@ -138,7 +138,7 @@ class Bench:
         self.model = net.to(self.device).train()
         self.windows = WindowsOnDevice(self.train, self.recipe, epoch_order)
         optimizer = capturable_optimizer(parameter_groups(self.model, self.recipe), self.recipe, self.device)
-        loss = SupervisedLoss(SumLoss(self.recipe.loss, self.recipe.loss_options), getattr(net, 'supervision', ()))
+        loss = SupervisedLoss(SumLoss(self.recipe.loss), getattr(net, 'supervision', ()))
         t = time.time()
         self.step = WholeStep(self.model, loss, self.windows, optimizer, job['steps'],
                               compiled=job.get('compiled', True) and self.device.type == 'cuda')
