@@ -357,7 +357,8 @@ def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
 # %% ../../nbs/book/05_network.ipynb #f582a1bb
 _MODELS = {}   # builders by name
 # modules that register further ones
-_MORE = [f'mim_istd.baselines.{m}' for m in ('deep', 'nested', 'fc3', 'adversarial', 'attention')]
+_MORE = ['mim_istd.model.pyramid'] + [f'mim_istd.baselines.{m}'
+                                      for m in ('deep', 'nested', 'fc3', 'adversarial', 'attention')]
 
 def _register_more():
     for module in _MORE: _module(module)
