@@ -101,7 +101,7 @@ class BackendUnavailable(RuntimeError):
     "The implementation asked for cannot run on this machine."
 
 BACKENDS = {'reference': _reference, 'loop': _loop, 'chunked': _chunked,
-            'triton': 'mim_istd.kernels.general:selective_scan_triton'}
+            'triton': 'mim_istd.kernels.scan:selective_scan_triton'}
 
 # %% ../../nbs/book/01_selective_scan.ipynb #ccf54e85
 _LOADED = {}   # modules found so far, or why not: a compiled program may look here, but not import
