@@ -21,27 +21,28 @@ def all_notebooks():
 
 def warm_up():
     "What nearly every notebook imports and no test looks at. Nothing that reads its settings when it is imported, as Triton does."
-    import matplotlib.pyplot, nbdev.test, pandas, scipy.ndimage, torch # noqa: F401
+    import matplotlib.pyplot, nbdev.test, pandas, scipy.stats, sklearn.model_selection, torch # noqa: F401
 
-def start(path, flags):
+def start(path, flags, slower):
     "The process id of a notebook's test."
     if not FORKS:
-        command = [str(Path(sys.executable).with_name('nbdev-test')), str(path), '--n-workers', '0', '--flags', flags]
+        command = [str(Path(sys.executable).with_name('nbdev-test')), str(path), '--n-workers', '0', '--flags', flags,
+                   '--cell-timing-min', str(slower)]
         return os.spawnv(os.P_NOWAIT, command[0], command)
     sys.stdout.flush()
     pid = os.fork()
     if pid: return pid
     from nbdev.test import nbdev_test
-    nbdev_test(str(path), flags=flags, n_workers=0) # ends the process if a test fails
+    nbdev_test(str(path), flags=flags, n_workers=0, cell_timing_min=slower) # ends the process if a test fails
     sys.exit()
 
-def run(paths, flags, jobs):
+def run(paths, flags, jobs, slower):
     "Tests all of them; those that failed."
     begin, waiting, running, failed = time.monotonic(), sorted(paths, key=order), {}, []
     while waiting or running:
         while waiting and len(running) < jobs:
             path = waiting.pop(0)
-            running[start(path, flags)] = path, time.monotonic()
+            running[start(path, flags, slower)] = path, time.monotonic()
         pid, status, used = os.wait3(0)
         path, since = running.pop(pid)
         if status: failed.append(path)
@@ -56,7 +57,8 @@ if __name__ == '__main__':
     options.add_argument('notebooks', nargs='*', type=Path, help='relative to the repository; default: all')
     options.add_argument('--flags', default='', help='cells to run that are left out otherwise')
     options.add_argument('--jobs', type=int, default=min(4, os.cpu_count() or 1), help='how many at once')
+    options.add_argument('--slower', type=float, default=10, help='seconds from which the time of a cell is printed')
     said = options.parse_args()
     if FORKS: warm_up()
-    failed = run(said.notebooks or all_notebooks(), said.flags, said.jobs)
+    failed = run(said.notebooks or all_notebooks(), said.flags, said.jobs, said.slower)
     sys.exit(f'failed: {" ".join(map(str, failed))}' if failed else 0)
