@@ -11,7 +11,7 @@ from pathlib import Path
 
 FORKS = sys.platform == 'linux' # the system libraries of macOS do not bear it
 # they take the longest, so they begin; the others fill what is left
-FIRST = '05_network', '02_triton_scan', '11_training', 'folders', 'on_gpu', 'steps', 'cli'
+FIRST = '11_training', 'ss2d', 'folders', '05_network', '02_triton_scan', '03_ss2d', 'cli', 'processor'
 
 def order(path): return FIRST.index(path.stem) if path.stem in FIRST else len(FIRST), path
 
