@@ -31,9 +31,9 @@ demo: env
 	$(BIN)/mim-istd detect data/sample/images -o $(DEMO)/detections --weights $(DEMO)
 	@echo "Pictures and numbers: $(DEMO)/detections, training log: $(DEMO)/log.csv"
 
-# each notebook in a process of its own: operators that a notebook registers, and a Triton that interprets, cannot be taken back
+# each notebook in a process of its own; TEST_FLAGS='--flags cuda' for cells that are left out otherwise
 test: env
-	find nbs -name '[!_.]*.ipynb' ! -path '*/.*' | sort | xargs -n 1 -P 2 $(BIN)/nbdev_test --n-workers 0 --do-print --timing $(TEST_FLAGS)
+	$(BIN)/python .ci/test_notebooks.py $(TEST_FLAGS)
 
 # the documentation, in _docs; needs no Quarto
 site: env
