@@ -73,6 +73,12 @@ class MDvsFA(Baseline):
         p = (InwardClamp.apply(self.wide(x)) + InwardClamp.apply(self.deep(x)))/2
         return [(0.01 + 0.98*p).logit()]
 
+# %% ../../nbs/workshop/baselines/adversarial.ipynb #838bcb67
+@patch
+def prior_layers(self: MDvsFA, probability):
+    "Both last layers, and the mean before clamping that stands for a probability; see `set_prior`."
+    return [self.wide.last, self.deep.last], (probability - 0.01)/0.98
+
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #90bfcaed
 class Critic(nn.Module):
     "Image and claim, (B, 2, 128, 128), to shares of the three sources (B, 3), and features (B, 1, 32, 32)."

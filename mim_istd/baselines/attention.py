@@ -160,6 +160,12 @@ def outputs(self: IAANet, x):
             for pixels, z in self.attend(x)[1]]
     return [torch.stack(maps).view(-1, 1, H, W)]
 
+# %% ../../nbs/workshop/baselines/attention.ipynb #5d9e8438
+@patch
+def prior_layers(self: IAANet, probability):
+    "The layer that makes logits of tokens, and the logit of a probability; see `set_prior`."
+    return [self.answer[-1]], math.log(probability/(1 - probability))
+
 # %% ../../nbs/workshop/baselines/attention.ipynb #5f139463
 def mask_boxes(
     mask # (H, W), 0 or 1

@@ -39,7 +39,7 @@ from .folders import (CheckLoss, RunFolder, ValidateEvery, _go_on, describe_run,
 from .losses import SupervisedLoss, first_output, set_prior
 from .on_gpu import (ImagesOnDevice, WindowsOnDevice, cuts_on_device, fits_on, learner_step,
                                       takes_whole_steps, whole_epoch)
-from .own import OwnTraining, own_groups, own_training
+from .own import OwnSteps, own_groups, own_training
 from .recipe import (AUGMENTATIONS, SumLoss, epoch_order, get_recipe, learning_rate, make_optimizer,
                                       set_seeds)
 from .steps import CapturedStep, _repeatable, few_threads, own_cores
@@ -371,7 +371,7 @@ def _keep_items(train, valid, recipe, device, workers):
 
 # %% ../../nbs/book/11_training.ipynb #24ff5be0
 def _learner(net, dls, recipe, cbs):
-    own = OwnTraining(own_training(net, recipe, dls.device)) if recipe.loss == 'own' else None
+    own = OwnSteps(own_training(net, recipe, dls.device)) if recipe.loss == 'own' else None
     loss = SupervisedLoss(SumLoss('dice' if own else recipe.loss, recipe.loss_options), getattr(net, 'supervision', ()))
     def optimizer(_, lr):
         rated = replace(recipe, lr=lr)
