@@ -1514,6 +1514,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'mim_istd/experiments/equal_budget.py'),
                                                    'mim_istd.experiments.equal_budget._train_in_child': ( 'experiments/equal_budget.html#_train_in_child',
                                                                                                           'mim_istd/experiments/equal_budget.py'),
+                                                   'mim_istd.experiments.equal_budget._with_prior': ( 'experiments/equal_budget.html#_with_prior',
+                                                                                                      'mim_istd/experiments/equal_budget.py'),
                                                    'mim_istd.experiments.equal_budget.add_train_options': ( 'experiments/equal_budget.html#add_train_options',
                                                                                                             'mim_istd/experiments/equal_budget.py'),
                                                    'mim_istd.experiments.equal_budget.is_done': ( 'experiments/equal_budget.html#is_done',
