@@ -57,7 +57,10 @@ class Competitor:
     weights: str | None = None # run folder or weights file; None: a method without training
 
     def detector(self, device=None):
-        return Detector(model=self.model, device='cpu') if self.weights is None else Detector(self.weights, device)
+        if self.weights is not None: return Detector(self.weights, device)
+        found = Detector(model=self.model, device='cpu')
+        found.method = found.method.on(device)
+        return found
 
 # %% ../../nbs/experiments/01_table_1.ipynb #385fdb21
 def model_name(
