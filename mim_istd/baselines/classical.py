@@ -231,7 +231,7 @@ from fastcore.basics import patch
 class LeadingShrink:
     "Soft thresholding of the singular values of matrices (m, n), m ≥ n, that change little from call to call."
     def __init__(self,
-        spare=12, # columns beyond the rank of the call before
+        spare=40, # columns beyond the rank of the call before: more of them, fewer iterations
         tol=1e-9, # of residuals, as a share of the largest eigenvalue
         most=60, # iterations
     ): self.spare, self.tol, self.most, self.V = spare, tol, most, None
