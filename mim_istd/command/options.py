@@ -214,7 +214,8 @@ def _add_train(commands):
     p.add_argument('--model', '--preset', metavar='NAME',
                    help=f'network: {_NETWORKS} (default: laptop; --preset is its older name)')
     p.add_argument('--weights', help='begin with these weights, as for detect (default: at random)')
-    p.add_argument('--recipe', help='training recipe: quick, long, sample, paper, or a recipe.json (default: quick)')
+    p.add_argument('--recipe', help='training recipe: quick, long, sample, paper, a recipe.json, or, for the '
+                                    'networks of these names, mdvsfa and iaanet (default: quick)')
     _add_recipe_changes(p)
     p.add_argument('--minutes', type=_between(float, 0, _ANY),
                    help='stop early, at the end of an epoch; --resume goes on')

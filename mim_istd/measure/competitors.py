@@ -31,7 +31,10 @@ class Competitor:
     weights: str | None = None # run folder or weights file; None: a method without training
 
     def detector(self, device=None):
-        return Detector(model=self.model, device='cpu') if self.weights is None else Detector(self.weights, device)
+        if self.weights is not None: return Detector(self.weights, device)
+        found = Detector(model=self.model, device='cpu')
+        found.method = found.method.on(device)
+        return found
 
 # %% ../../nbs/workshop/measure/competitors.ipynb #385fdb21
 def model_name(

@@ -107,6 +107,7 @@ def before_fit(self:RunFolder):
     unwrap(learn.model).load_state_dict(s['model'])
     _load_optimizer(learn.opt.opt, s['opt'])
     if s['ema']: learn.ema.load_state(s['ema'])
+    if s.get('own'): learn.own_steps.load_state(s['own'])
     if s['scaler'] and hasattr(learn, 'scaler'): learn.scaler.load_state_dict(s['scaler'])
     self.rows, self.best, learn.start = s['log'], s['best'], s['epoch']
     mbar = getattr(getattr(learn, 'progress', None), 'mbar', None)
@@ -118,9 +119,9 @@ def before_fit(self:RunFolder):
 def checkpoint(self:RunFolder):
     "All that the next epoch depends on."
     learn = self.learn
-    ema, scaler = getattr(learn, 'ema', None), getattr(learn, 'scaler', None)
+    ema, scaler, own = (getattr(learn, k, None) for k in ('ema', 'scaler', 'own_steps'))
     return {'epoch': learn.epoch + 1, 'model': unwrap(learn.model).state_dict(), 'opt': learn.opt.state_dict(),
-            'ema': ema and ema.state(), 'scaler': scaler and scaler.state_dict(),
+            'ema': ema and ema.state(), 'scaler': scaler and scaler.state_dict(), 'own': own and own.state(),
             'log': self.rows, 'best': self.best, 'card': self.card}
 
 # %% ../../nbs/workshop/training/folders.ipynb #64db8ac9

@@ -39,6 +39,7 @@ from .folders import (CheckLoss, RunFolder, ValidateEvery, _go_on, describe_run,
 from .losses import SupervisedLoss, first_output, set_prior
 from .on_gpu import (ImagesOnDevice, WindowsOnDevice, cuts_on_device, fits_on, learner_step,
                                       takes_whole_steps, whole_epoch)
+from .own import OwnSteps, own_groups, own_training
 from .recipe import (AUGMENTATIONS, SumLoss, epoch_order, get_recipe, learning_rate, make_optimizer,
                                       set_seeds)
 from .steps import CapturedStep, _repeatable, few_threads, own_cores
@@ -370,10 +371,13 @@ def _keep_items(train, valid, recipe, device, workers):
 
 # %% ../../nbs/book/11_training.ipynb #24ff5be0
 def _learner(net, dls, recipe, cbs):
-    loss = SupervisedLoss(SumLoss(recipe.loss), getattr(net, 'supervision', ()))
-    learn = RunLearner(dls, net, loss, lr=recipe.lr, metrics=learner_metrics(recipe.evaluation), cbs=cbs,
-                       opt_func=lambda _, lr: OptimWrapper(opt=make_optimizer(learn.model, replace(recipe, lr=lr))),
-                       path=Path(tempfile.gettempdir())/'mim-istd-learner')
+    own = OwnSteps(own_training(net, recipe, dls.device)) if recipe.loss == 'own' else None
+    loss = SupervisedLoss(SumLoss('dice' if own else recipe.loss), getattr(net, 'supervision', ()))
+    def optimizer(_, lr):
+        rated = replace(recipe, lr=lr)
+        return OptimWrapper(opt=make_optimizer(learn.model, rated, own and own_groups(own.rules, rated)))
+    learn = RunLearner(dls, net, loss, lr=recipe.lr, metrics=learner_metrics(recipe.evaluation), opt_func=optimizer,
+                       cbs=[*cbs, own] if own else cbs, path=Path(tempfile.gettempdir())/'mim-istd-learner')
     return learn
 
 # %% ../../nbs/book/11_training.ipynb #d1a2c79e

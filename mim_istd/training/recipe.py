@@ -7,7 +7,7 @@ __all__ = ['AUGMENTATIONS', 'RECIPES', 'Recipe', 'SumLoss', 'get_recipe', 'param
            'epoch_order', 'set_seeds']
 
 # %% ../../nbs/book/10_recipe.ipynb #1b4beb48
-import json, math, random
+import inspect, json, math, random
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,9 @@ class _Steps:
     lr:float=0.05 # highest learning rate
     weight_decay:float=4e-4 # L2 for adagrad and sgd, decoupled for adamw
     decay:str='all' # which parameters decay: 'all', or 'matrices' (not biases, norms, A and D of the SSMs)
-    schedule:str='constant' # of the learning rate: 'constant', 'cosine' or 'one_cycle'
-    loss:str='dice' # names of `LOSSES`, also a sum such as 'dice + 5*bce'
+    schedule:str='constant' # of the learning rate: 'constant', 'cosine', 'one_cycle', or 'thirds' (a fifth after each)
+    loss:str='dice' # names of `LOSSES`, also a sum such as 'dice + 5*bce'; 'own': those that the network brings
+    optimizer_options:dict=field(default_factory=dict) # keyword arguments of the optimizer, such as betas
     prior:float|None=None # target probability that a new network says everywhere; None: as it was made
     grad_clip:float|None=None # longest gradient, L2 norm over all parameters; None: as it is
     ema:float|None=None # decay of the moving average of the weights that is validated and kept; None: no average
@@ -63,7 +64,7 @@ class Recipe(_Images, _Steps):
 
 # %% ../../nbs/book/10_recipe.ipynb #6b68209f
 _CHOICES = dict(optimizer=('adagrad', 'adamw', 'sgd'), decay=('all', 'matrices'),
-                schedule=('constant', 'cosine', 'one_cycle'), images=('resize', 'crop'),
+                schedule=('constant', 'cosine', 'one_cycle', 'thirds'), images=('resize', 'crop'),
                 precision=('fp32', 'tf32', 'bf16', 'fp16'),
                 step=('eager', 'graph', 'compiled'), monitor=('IoU', 'nIoU', 'Pd'))
 
@@ -97,7 +98,20 @@ def _check_recipe(self):
         raise ValueError(f"step={self.step!r} repeats one scale of the loss, which precision='fp16' has to change: "
                          f"take bf16, or step='eager'")
     get_protocol(self.evaluation)
-    _loss_terms(self.loss)
+    _check_optimizer(self)
+    if self.loss != 'own': _loss_terms(self.loss)
+    elif self.step != 'eager' or self.precision not in ('fp32', 'tf32'):
+        raise ValueError(f"loss='own' takes plain steps: not with step={self.step!r}, precision={self.precision!r}, "
+                         f"but with step='eager' and precision='fp32' or 'tf32'")
+
+# %% ../../nbs/book/10_recipe.ipynb #24571cb4
+_OPTIMIZERS = dict(adagrad=torch.optim.Adagrad, adamw=torch.optim.AdamW, sgd=partial(torch.optim.SGD, momentum=0.9))
+
+def _check_optimizer(self):
+    known = inspect.signature(_OPTIMIZERS[self.optimizer]).parameters.keys() - {'params', 'lr', 'weight_decay'}
+    if unknown := set(self.optimizer_options) - known:
+        raise ValueError(f'{self.optimizer} has no option {sorted(unknown)[0]!r}: choose among '
+                         f'{", ".join(sorted(known))}')
 
 # %% ../../nbs/book/10_recipe.ipynb #21c702d8
 def _loss_terms(text):
@@ -135,6 +149,12 @@ RECIPES = {'paper': Recipe(),
                           augment={**_TURNS}, **_LIGHT),
            'sample': Recipe(epochs=24, batch_size=8, lr=0.004, size=64, target_probability=0.8, valid_fraction=0.2,
                             validate_every=3, augment={'copy_paste': {}, **_TURNS}, **_LIGHT)}
+
+# %% ../../nbs/book/10_recipe.ipynb #8a4cb94c
+RECIPES |= {'mdvsfa': Recipe(loss='own', epochs=30, batch_size=20, images='crop', size=128, optimizer='adamw', lr=1e-4,
+                             weight_decay=0., optimizer_options={'betas': [0.5, 0.999]}, schedule='thirds'),
+            'iaanet': Recipe(loss='own', epochs=10, batch_size=8, images='crop', size=256, optimizer='sgd', lr=0.01,
+                             weight_decay=0., optimizer_options={'momentum': 0.})}
 
 # %% ../../nbs/book/10_recipe.ipynb #ad50b614
 _RETIRED = dict(warmup=0.15, loss_options={})   # with the only value that is still built
@@ -182,12 +202,13 @@ def parameter_groups(
 def make_optimizer(
     model, # network
     recipe, # `Recipe`
+    groups=None, # of parameters; None: those of `parameter_groups`
 ) -> torch.optim.Optimizer:
     "The recipe's optimizer; adagrad and sgd add the decay to the gradient, adamw takes it from the weight."
-    groups = parameter_groups(model, recipe)
+    groups = parameter_groups(model, recipe) if groups is None else groups
     if not groups: raise ValueError('The network has no trainable parameter: set requires_grad')
-    kinds = dict(adagrad=torch.optim.Adagrad, adamw=torch.optim.AdamW, sgd=partial(torch.optim.SGD, momentum=0.9))
-    return kinds[recipe.optimizer](groups, lr=recipe.lr)
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.optimizer_options.items()} # JSON: lists
+    return _OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **options)
 
 # %% ../../nbs/book/10_recipe.ipynb #3071bd5e
 _RISE = 0.15   # share of the steps in which 'one_cycle' rises
@@ -200,6 +221,7 @@ def learning_rate(
     fall = lambda high, low, t: low + (high - low) * (1 + math.cos(math.pi * t)) / 2
     if recipe.schedule == 'constant': return recipe.lr
     if recipe.schedule == 'cosine': return fall(recipe.lr, recipe.lr/1000, position)
+    if recipe.schedule == 'thirds': return recipe.lr/5**int(3*position)
     if position < _RISE: return fall(recipe.lr/25, recipe.lr, position/_RISE)
     return fall(recipe.lr, recipe.lr/1e4, (position - _RISE) / (1 - _RISE))
 
