@@ -311,7 +311,7 @@ def run_table(args):
 # %% ../../nbs/workshop/command/detect.ipynb #d698441a
 def run_demo(args):
     "mim-istd demo"
-    from mim_istd.data.synthetic import example_images
+    from mim_istd.data.examples import example_images
     from mim_istd.files import write_whole
     copies = [Path(args.out)/'images'/p.name for p in example_images()]
     try_to_write(Path(args.out))

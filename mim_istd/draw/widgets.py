@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from ..data.sets import SUFFIXES, IRSTDataset, standardize
-from ..data.synthetic import example_images
+from ..data.examples import example_images
 from ..detection.detector import Detector, find_targets
 from ..detection.outputs import to_display
 from .visualization import mark_targets, new_figure, small_png, stage_maps

@@ -21,7 +21,7 @@ from onnxscript import FLOAT, graph, opset18 as op, script
 from torch import nn
 
 from .. import __version__
-from ..data.synthetic import example_images
+from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
 from ..files import write_whole
 from ..model.network import MiM
