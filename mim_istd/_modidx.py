@@ -429,6 +429,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._detect_all': ( 'workshop/command/detect.html#_detect_all',
                                                                                   'mim_istd/command/detect.py'),
+                                         'mim_istd.command.detect._examples': ( 'workshop/command/detect.html#_examples',
+                                                                                'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._is_writable': ( 'workshop/command/detect.html#_is_writable',
                                                                                    'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._jobs': ( 'workshop/command/detect.html#_jobs',

@@ -97,8 +97,9 @@ _TABLE = """example:
 OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders."""
 
 # %% ../../nbs/workshop/command/options.ipynb #04a37b36
-_DEMO = ("three small scenes that come with the package go through 'mim-istd detect'; the images and what was found "
-         "in them lie in OUT.")
+_DEMO = """Three infrared images that come with the package, and one second of film if 'mim_istd[video]' is installed, go
+through 'mim-istd detect'. The images and what was found in them lie in OUT. Not all goes well, as on any real images: of
+aeroplane, bird and drone the first is missed, and in each image something else is taken for a target."""
 
 # %% ../../nbs/workshop/command/options.ipynb #b7a4993a
 _ANY = float('inf')
