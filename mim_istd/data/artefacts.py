@@ -36,7 +36,8 @@ def _range_without(image, m):
     for b in _bands(image.shape):
         v = np.asarray(image[b], np.float64)
         v = v[np.isfinite(v)]
-        low, high = (np.partition(np.r_[a, s*v], min(m, len(a) + v.size - 1))[:m + 1] for a, s in ((low, 1), (high, -1)))
+        low, high = (np.partition(np.r_[a, s*v], min(m, len(a) + v.size - 1))[:m + 1]
+                     for a, s in ((low, 1), (high, -1)))
     return low.max(), -high.max()
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #9cf81acb
@@ -120,7 +121,7 @@ def __call__(self:Ignored,
     mask, what = self._kept[key], path or 'the mask to ignore'
     if mask.shape != tuple(shape):
         sizes = ' and '.join(f'{s[1]} × {s[0]}' for s in (mask.shape, shape) if len(s) == 2)
-        raise DataError(f'{what} and {name or "the image"} are of different sizes: {sizes} px; draw it on such an image')
+        raise DataError(f'{what} and {name or "the image"} differ in size: {sizes} px; draw the mask on an image')
     if mask.all(): raise DataError(f'{what} ignores every pixel: white is what to ignore, black what counts')
     return mask
 

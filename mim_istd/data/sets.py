@@ -396,7 +396,8 @@ def read(
     _one_orientation(path, mask_path)
     image, mask = self.folder.clean(image, binarize(levels, self.target), path)
     pair = standardize(image), mask
-    if levels.any() and not binarize(levels, self.target).any(): warnings.warn(self._lost(mask_path, levels), stacklevel=2)
+    if levels.any() and not binarize(levels, self.target).any():
+        warnings.warn(self._lost(mask_path, levels), stacklevel=2)
     for a in pair: a.flags.writeable = False # a transform that changed them in place would change the cache
     return pair
 
@@ -409,7 +410,8 @@ def ignored(self:IRSTDataset,
     if self.folder.ignore is None: return None
     path, mask_path = self.folder.images[self.names[index]], self.folder.masks[self.names[index]]
     levels = self.read_mask(mask_path)
-    if self.names[index] in _KNOWN_MISMATCH: levels = _fit_mask(levels, read_image(path).shape, self.names[index], mask_path)
+    if self.names[index] in _KNOWN_MISMATCH:
+        levels = _fit_mask(levels, read_image(path).shape, self.names[index], mask_path)
     return self.folder.ignored(binarize(levels, self.target), path)
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #3e55cfcc
