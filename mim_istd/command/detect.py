@@ -324,7 +324,8 @@ def run_demo(args):
     "mim-istd demo"
     from mim_istd.files import write_whole
     try_to_write(Path(args.out))
-    copies = [Path(args.out)/'images'/p.name for p in (given := _examples())]
+    given = _examples()
+    copies = [Path(args.out)/'images'/p.name for p in given]
     for p, copy in zip(given, copies): write_whole(copy, p.read_bytes())
     words = ['detect', *map(str, copies), '-o', args.out, *(['--device', args.device] if args.device else [])]
     return run_detect(build_parser().parse_args(words))

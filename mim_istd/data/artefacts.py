@@ -18,7 +18,7 @@ from .reading import DataError, _bands, read_pixels
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #2d1fac20
 def _moments(image):
-    "Number, mean and variance of the finite pixels, and the largest distance of one from the mean; and the range."
+    "Of the finite pixels: number, variance, the largest distance of one from the mean, range."
     n, s, q, low, high = 0, 0., 0., np.inf, -np.inf
     first = float(image.flat[0]) if np.isfinite(image.flat[0]) else 0. # sums around it keep their digits
     for b in _bands(image.shape):
@@ -27,7 +27,7 @@ def _moments(image):
         if not v.size: continue
         n, s, q, low, high = n + v.size, s + v.sum(), q + (v**2).sum(), min(low, v.min()), max(high, v.max())
     mean = s / max(n, 1)
-    return n, mean + first, max(q / max(n, 1) - mean**2, 0.), max(high - mean, mean - low), high - low
+    return n, max(q / max(n, 1) - mean**2, 0.), max(high - mean, mean - low), high - low
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #32aa489e
 def _range_without(image, m):
@@ -57,20 +57,18 @@ def _neighbours(image, y, x):
 def find_hot_pixels(
     image, # (H, W) of any real type, in its own range
 ) -> np.ndarray: # (k, 2) int64 rows and columns
-    "Single pixels, far beyond all others, that make up more than half of the variance; none in 8 bits."
+    "Single pixels beyond all others by more than ten times their range; none in 8 bits."
     nothing = np.zeros((0, 2), np.int64)
     if image.dtype.itemsize == 1 or not image.size: return nothing
-    (n, mean, var, reach, span), m = _moments(image), max(1, image.size // 10_000)
-    if n < 4*m + 4 or span <= 255 or 2*m*reach**2 < n*var: return nothing
+    (n, var, reach, span), m = _moments(image), max(1, image.size // 10_000)
+    if n < 4*m + 4 or span <= 255 or reach**2 * (n/300 + 2*m) < n*var: return nothing
     low, high = _range_without(image, m)
     span = high - low
     if not span: return nothing # flat: there is nothing to hide
-    alone = lambda v: v.size and v.min() >= low - span and v.max() <= high + span
     spots = _far_out(image, low - 10*span, high + 10*span)
-    spots = spots[[bool(alone(_neighbours(image, *s))) for s in spots]] if len(spots) <= 2*m else nothing
-    d = image[tuple(spots.T)].astype(np.float64) - mean
-    rest = (n*var - (d**2).sum()) / (n - d.size) - (d.sum() / (n - d.size))**2
-    return spots if var > 2*rest else nothing
+    if len(spots) > 2*m: return nothing
+    alone = lambda v: v.size > 0 and v.min() >= low - span and v.max() <= high + span
+    return spots[[alone(_neighbours(image, *s)) for s in spots]] if len(spots) else nothing
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #1329326b
 def replace_hot_pixels(
