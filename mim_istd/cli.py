@@ -39,7 +39,8 @@ def _given(args, *names): return {k: v for k in names if (v := getattr(args, k))
 
 def _data(args):
     "The set that is meant: its name, or, if its parts are named as well, the `Folder` that they make."
-    parts = _given(args, 'images', 'masks', 'mask_suffix', 'mask_rule')
+    parts = _given(args, 'images', 'masks', 'mask_suffix', 'mask_rule', 'ignore')
+    if args.keep_hot_pixels: parts['keep_hot_pixels'] = True
     if not parts: return args.data
     from mim_istd.data.sets import find_dataset, open_folder
     return open_folder(find_dataset(args.data), **parts)

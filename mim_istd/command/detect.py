@@ -45,7 +45,8 @@ def run_detect(args):
                          'into subfolders)')
     if track := args.track or args.moving: _check_track(args)
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
-                        if args.overlap is None else args.overlap)
+                        if args.overlap is None else args.overlap, ignore=args.ignore,
+                        keep_hot_pixels=args.keep_hot_pixels)
     try_to_write(out)
     jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
     with lock_folder(out):
@@ -309,13 +310,22 @@ def run_table(args):
     return 1 if broken else 0
 
 # %% ../../nbs/workshop/command/detect.ipynb #d698441a
+def _examples():
+    "The images of the package, and a film if it can be read."
+    from mim_istd.data.examples import example_films, example_images
+    try: import av
+    except ImportError:
+        complain("films are left out: pip install 'mim_istd[video]' reads them")
+        return example_images()
+    return [*example_images(), *example_films()[-1:]]
+
+# %% ../../nbs/workshop/command/detect.ipynb #3905a1b4
 def run_demo(args):
     "mim-istd demo"
-    from mim_istd.data.synthetic import example_images
     from mim_istd.files import write_whole
-    copies = [Path(args.out)/'images'/p.name for p in example_images()]
     try_to_write(Path(args.out))
-    for p, copy in zip(example_images(), copies): write_whole(copy, p.read_bytes())
-    given = ['detect', *map(str, copies), '-o', str(Path(args.out)),
-             *(['--device', args.device] if args.device else [])]
-    return run_detect(build_parser().parse_args(given))
+    given = _examples()
+    copies = [Path(args.out)/'images'/p.name for p in given]
+    for p, copy in zip(given, copies): write_whole(copy, p.read_bytes())
+    words = ['detect', *map(str, copies), '-o', args.out, *(['--device', args.device] if args.device else [])]
+    return run_detect(build_parser().parse_args(words))

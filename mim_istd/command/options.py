@@ -25,6 +25,7 @@ _EXAMPLES = """examples:
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
   mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
+  mim-istd detect frames --ignore symbols.png    nothing is a target where this mask is white
   mim-istd detect frames --model max-median      with a filter that needs no training
 
 """
@@ -97,8 +98,9 @@ _TABLE = """example:
 OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders."""
 
 # %% ../../nbs/workshop/command/options.ipynb #04a37b36
-_DEMO = ("three small scenes that come with the package go through 'mim-istd detect'; the images and what was found "
-         "in them lie in OUT.")
+_DEMO = """Three infrared images that come with the package, and one second of film if 'mim_istd[video]' is installed,
+go through 'mim-istd detect'. The images and what was found in them lie in OUT. Not all goes well, as on any real
+images: of aeroplane, bird and drone the first is missed, and in each image something else is taken for a target."""
 
 # %% ../../nbs/workshop/command/options.ipynb #b7a4993a
 _ANY = float('inf')
@@ -146,6 +148,14 @@ def _add_threshold(p):
     p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5,
                    help='a pixel is target above this probability (default: 0.5)')
 
+def _add_ignore(p):
+    p.add_argument('--ignore', metavar='PATH',
+                   help='where nothing is a target: a mask, white there, for all images of its size, or a folder of '
+                        'masks '
+                        'matched by name')
+    p.add_argument('--keep-hot-pixels', action='store_true',
+                   help='do not replace single pixels far beyond all others (of more than 8 bits)')
+
 # %% ../../nbs/workshop/command/options.ipynb #e7a2ecd6
 def _add_data(p):
     p.add_argument('data', metavar='DATA', help='folder or name of the data set')
@@ -167,6 +177,7 @@ def _add_detect(commands):
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
     _add_device(p)
+    _add_ignore(p)
     for add in (_add_outputs, _add_tiles, _add_streams, _add_raw): add(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #98c2046b
@@ -222,6 +233,7 @@ def _add_train(commands):
     p.add_argument('--save-every', type=_between(int, 1, _ANY), default=1, metavar='EPOCHS',
                    help='epochs from one checkpoint to the next')
     _add_device(p)
+    _add_ignore(p)
     p.add_argument('--resume', action='store_true',
                    help='go on from the last checkpoint in the run folder; with more --epochs, for longer')
 
@@ -253,6 +265,7 @@ def _add_evaluate(commands):
                    help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
     _add_device(p)
+    _add_ignore(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
     p.add_argument('--more', action='store_true',
                    help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors')

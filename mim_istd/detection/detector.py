@@ -15,6 +15,7 @@ from PIL import Image
 from fastcore.basics import patch
 from torch.nn import functional as F
 
+from ..data.artefacts import Ignored, fill_ignored, grow_ignored, replace_hot_pixels
 from ..data.augment import Resize
 from ..data.frames import read_frames
 from ..data.reading import _grey, _kept, _opened, read_pixels
@@ -132,12 +133,15 @@ class Detector:
         model=None, # name of the network that the weights must hold, see `list_models`; or a classical method
         tile=None, # side of the tiles of large images, px; None: one pass if it fits, else as large as it allows
         overlap=OVERLAP, # of tiles, px
+        ignore=None, # regions where nothing is a target: a mask, or a folder of masks, see `Ignored`
+        keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
     ):
         self.device, self.threshold, self.min_area = torch_device(device), _check_threshold(threshold), min_area
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
         if not self.method: self._load(weights, model)
         self.tile, self.overlap, self.multiple, self.needed = tile, overlap, getattr(self.model, 'multiple', 64), None
         if tile is not None: self._check_tile(model)
+        self.ignore, self.keep_hot_pixels = None if ignore is None else Ignored(ignore), keep_hot_pixels
 
 # %% ../../nbs/book/12_detection.ipynb #5bb9d083
 def _check_threshold(t):
@@ -236,34 +240,60 @@ def _score_part(self:Detector, x):
     "Scores (h, w) of a standardized image or tile (h, w)."
     return _on_host(self.score_batch([_at_least_16(x)])[0])[:x.shape[0], :x.shape[1]]
 
+# %% ../../nbs/book/12_detection.ipynb #bff24389
+@patch
+def ignored(self:Detector,
+    shape, # (H, W) of an image
+    name='', # its file
+    ignore=None, # instead of the detector's own
+): # (H, W) bool, or None: all of it counts
+    "The pixels where nothing is a target."
+    ignore = self.ignore if ignore is None else Ignored(ignore)
+    return ignore and ignore(shape, name)
+
+@patch
+def clean(self:Detector,
+    grey, # (H, W), in its own range
+    ignored=None, # (H, W) bool
+) -> np.ndarray: # (H, W), the image itself where there is nothing to change
+    "An image as the network is shown it."
+    if not self.keep_hot_pixels: grey = replace_hot_pixels(grey)
+    return grey if ignored is None else fill_ignored(grey, ignored)
+
 # %% ../../nbs/book/12_detection.ipynb #f3cac00c
 @patch
 def __call__(self:Detector,
     image, # path, PIL image, array or tensor, see `as_grey`; or a list of them
     threshold=None, # instead of the detector's own
     min_area=None, # instead of the detector's own
+    ignore=None, # instead of the detector's own: a mask, or a folder of masks
 ) -> Detections: # or a list of them
     "Find the targets in one image, or in each of a list."
-    if _is_batch(image): return [self(x, threshold, min_area) for x in image]
+    if _is_batch(image): return [self(x, threshold, min_area, ignore) for x in image]
     if threshold is not None: _check_threshold(threshold)
-    grey = as_grey(image)
-    name = str(image) if isinstance(image, (str, os.PathLike)) else ''
-    return self.detections(self.score(grey), grey, threshold, min_area, name=name)
+    grey, name = as_grey(image), str(image) if isinstance(image, (str, os.PathLike)) else ''
+    ignored = self.ignored(grey.shape, name, ignore)
+    shown = self.clean(grey, ignored)
+    return self.detections(self.score(shown), shown, threshold, min_area, ignored, grey, name=name)
 
 # %% ../../nbs/book/12_detection.ipynb #891efa9a
 @patch
 def detections(self:Detector,
     score, # (H, W) or larger, array or tensor
-    grey, # (H, W), in its own range
+    grey, # (H, W), in its own range, as the network was shown it
     threshold=None, min_area=None, # instead of the detector's own
+    ignored=None, # (H, W) bool: nothing there is a target
+    picture=None, # (H, W), the image as it came; None: `grey`
     **place, # name, frame and time
 ) -> Detections:
     "The targets of a score map."
     threshold = self.threshold if threshold is None else threshold
     min_area = self.min_area if min_area is None else min_area
     score, grey = _on_host(score)[:grey.shape[0], :grey.shape[1]], _kept(grey)
+    if ignored is not None: score = np.where(grow_ignored(ignored, score > threshold), np.float32(0), score)
     targets, mask = find_targets(score, grey, threshold, min_area)
-    return Detections(targets, mask, score, grey, threshold=threshold, min_area=min_area, **place)
+    return Detections(targets, mask, score, grey if picture is None else _kept(picture), threshold=threshold,
+                      min_area=min_area, **place)
 
 # %% ../../nbs/book/12_detection.ipynb #2218e8c3
 @patch

@@ -7,8 +7,11 @@ __all__ = ['stream_detections']
 
 # %% ../../nbs/workshop/detection/streams.ipynb #094c3fef
 import functools
+from dataclasses import dataclass
 
-from ..data.frames import read_ahead, read_frames
+import numpy as np
+
+from ..data.frames import Frame, read_ahead, read_frames
 from ..data.reading import DataError
 from .tiles import free_memory, needed_once
 
@@ -61,7 +64,8 @@ def _start_batch(detector, images):
 def _finish(detector, group, scores):
     "(source, `Detections` or exception) for each of a group."
     def found(frame, score):
-        return detector.detections(score, frame.image, name=frame.name, frame=frame.index, time=frame.time)
+        return detector.detections(score, frame.image, ignored=frame.ignored, picture=frame.picture, name=frame.name,
+                                   frame=frame.index, time=frame.time)
     for (source, frame), score in zip(group, scores):
         yield source, score if isinstance(score, Exception) else _or_error(found, frame, score)
 
@@ -71,6 +75,19 @@ def _some(read, source):
     frame = None
     for frame in read(source): yield frame
     if frame is None: raise DataError('no frame in it; if it is a damaged copy, fetch it again')
+
+# %% ../../nbs/workshop/detection/streams.ipynb #bf715aa7
+@dataclass(frozen=True)
+class _Shown(Frame):
+    "A frame whose image is what the network is shown."
+    picture: np.ndarray = None  # (H, W), as it came
+    ignored: np.ndarray = None  # (H, W) bool, or None
+
+def _shown(detector, read, source):
+    "The frames of a source, ready for the detector."
+    for frame in _some(read, source):
+        ignored = detector.ignored(frame.image.shape, frame.name)
+        yield _Shown(detector.clean(frame.image, ignored), frame.name, frame.index, frame.time, frame.image, ignored)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #7dd90495
 def stream_detections(
@@ -82,7 +99,7 @@ def stream_detections(
 ): # yields (source, `Detections`), or (source, exception)
     "Find the targets in all frames of all sources, in their order."
     size, before = functools.lru_cache(functools.partial(_batch_size, detector, batch)), ()
-    for group in _groups(read_ahead(sources, functools.partial(_some, read), threads), size):
+    for group in _groups(read_ahead(sources, functools.partial(_shown, detector, read), threads), size):
         scores = _start(detector, [frame for _, frame in group])
         yield from before
         before = _finish(detector, group, scores)

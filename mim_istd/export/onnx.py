@@ -21,7 +21,7 @@ from onnxscript import FLOAT, graph, opset18 as op, script
 from torch import nn
 
 from .. import __version__
-from ..data.synthetic import example_images
+from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
 from ..files import write_whole
 from ..model.network import MiM
@@ -155,8 +155,8 @@ class ExportError(ValueError):
 
 # %% ../../nbs/workshop/export/onnx.ipynb #d1494927
 def _trials(size=None):
-    "Images to compare on: three cuts of the package's scenes, or one of a size asked for."
-    a, b, c = (as_grey(p) for p in example_images())
+    "Images to compare on: cuts of the package's three, with their targets, or one of a size asked for."
+    a, b, c = (as_grey(p)[60:188, 90:250] for p in example_images())
     return [np.resize(b, size)] if size else [a, b[:-7, :-13], c[3:100, 5:]]
 
 # %% ../../nbs/workshop/export/onnx.ipynb #e204b418

@@ -316,6 +316,16 @@ def update(self:ThresholdSweep, score, target, *, from_logits=False):
         self.counts = [c + count_image(s > cut, t, self.protocol, truth=truth) for c, cut in zip(self.counts, cuts)]
     return self
 
+# %% ../../nbs/book/09_metrics.ipynb #2332e363
+@patch
+def leave_out(self:SegmentationMetrics,
+    pixels, # of the images that were added last, how many count nowhere
+): self.counts.pixels -= sum(pixels)
+
+@patch
+def leave_out(self:ThresholdSweep, pixels):
+    for c in self.counts: c.pixels -= sum(pixels)
+
 # %% ../../nbs/book/09_metrics.ipynb #4ba5a0e3
 @patch
 def compute(self:ThresholdSweep):

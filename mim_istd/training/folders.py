@@ -250,7 +250,9 @@ def _describe(part, dataset):
     if not hasattr(dataset, 'folder'): return found
     folder = dataset.folder
     files = (path.read_bytes() for n in dataset.names for path in (folder.images[n], folder.masks[n]))
-    return found | {f'{part}_content': _digest(files), f'{part}_rule': folder.mask_rule or dataset.target}
+    found |= {f'{part}_content': _digest(files), f'{part}_rule': folder.mask_rule or dataset.target}
+    if folder.ignore: found[f'{part}_ignored'] = _digest(dataset.ignored(i).tobytes() for i in range(len(dataset)))
+    return found | ({f'{part}_hot_pixels': 'kept'} if folder.keep_hot_pixels else {})
 
 # %% ../../nbs/workshop/training/folders.ipynb #2f6aac76
 def _check_same(then, now, out, but=()):

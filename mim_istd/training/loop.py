@@ -142,9 +142,12 @@ def make_datasets(
     *, images=None, masks=None, # subfolders, if their names are unusual
     mask_suffix=None, # what a mask's name has beyond its image's; None: nothing, or a known one
     mask_rule=None, # how values of masks are read, such as 'mask==2'; None: as the whole set says
+    ignore=None, # what counts nowhere: a mask, or a folder of masks, see `Ignored`
+    keep_hot_pixels=None, # True: leave single pixels far beyond all others as they are, see `find_hot_pixels`
 ): # training and validation `IRSTDataset`; the latter None with valid_fraction=0
     "The images of a training list, divided into a training and a validation part, kept decoded in memory."
-    folder = _open(root, images=images, masks=masks, mask_suffix=mask_suffix, mask_rule=mask_rule)
+    folder = _open(root, images=images, masks=masks, mask_suffix=mask_suffix, mask_rule=mask_rule, ignore=ignore,
+                   keep_hot_pixels=keep_hot_pixels)
     make = partial(IRSTDataset, folder, lists=lists)
     train = make(folder.training_split(lists) if split is None else split, target=recipe.target, seed=recipe.seed)
     _decode_all(train)
