@@ -63,9 +63,10 @@ def _check_apart(paths, out):
 def _check_formats(args):
     "The numbers of --coco-ids, or None. `ValueError` where options do not fit, `ImportError` without an extra."
     for name, on in (('--track', args.track or args.moving), ('--format film', 'film' in args.format)):
-        if on and 'json' not in args.format: raise ValueError(f'{name} is made from the JSON files: let --format have json')
+        if on and 'json' not in args.format:
+            raise ValueError(f'{name} is made from the JSON files: let --format have json')
         if on and args.shard and args.sequence:
-            raise ValueError(f'{name} needs all frames of a --sequence, and --shard divides them: leave one of them out')
+            raise ValueError(f'{name} needs all frames of a --sequence, and --shard divides them: leave one out')
     if args.track or args.moving: import stonesoup   # the extra `track`
     if 'film' in args.format: import av              # the extra `video`
     if not args.coco_ids: return None
@@ -185,7 +186,7 @@ def _tidy(out, jobs):
     from mim_istd.detection.outputs import is_result, remove_parts
     folders, bases = {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}, {job.base
             for job in jobs}
-    remove_parts(folders)
+    remove_parts(folders | {folder/'labels' for folder in folders})
     (out/'shard.json').unlink(missing_ok=True)   # until it is finished again
     others = [f for d in folders - {job.frames for job in jobs} if d.is_dir() for f in d.glob('*.json')
               if f.with_suffix('') not in bases and is_result(f)]
@@ -395,10 +396,11 @@ def run_table(args):
     from mim_istd.detection.outputs import lock_folder, rebuild_table, remove_parts
     folder = Path(args.folder)
     if not folder.is_dir(): raise FileNotFoundError(f'no folder {folder}')
-    left = _unfinished(folder)
+    if args.coco_ids and not args.coco: raise ValueError('--coco-ids numbers what --coco writes: add --coco')
+    left, ids = _unfinished(folder), args.coco_ids and coco_ids(args.coco_ids)
     with lock_folder(folder):
         remove_parts([folder])
-        coco = CocoFiles(folder, args.coco_ids and coco_ids(args.coco_ids)) if 'coco' in args.format else None
+        coco = CocoFiles(folder, ids) if args.coco else None
         try: count, broken = rebuild_table(folder, coco=coco)
         finally:
             if coco: coco.close()

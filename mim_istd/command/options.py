@@ -99,7 +99,7 @@ IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the proto
 # %% ../../nbs/workshop/command/options.ipynb #6c51fdf0
 _TABLE = """examples:
   mim-istd table detections           after a run that was killed, or to have several runs in one table
-  mim-istd table detections --format csv coco     … and coco.json, coco_results.json
+  mim-istd table detections --coco    … and coco.json, coco_results.json
 
 OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders. If these are
 the shards of one run, it is said which are missing or not finished, and the status is 1."""
@@ -192,7 +192,7 @@ _MORE_FORMATS = ['yolo', 'coco', 'film']
 
 def _add_coco_ids(p):
     p.add_argument('--coco-ids', metavar='FILE',
-                   help='COCO file of the truth, whose image numbers --format coco takes over (default: 1, 2, …)')
+                   help='COCO file of the truth, whose image numbers are taken over (default: 1, 2, …)')
 
 # %% ../../nbs/workshop/command/options.ipynb #16540161
 def _shard(text):
@@ -308,8 +308,7 @@ def _add_demo(commands):
 def _add_table(commands):
     p = _command(commands, 'table', 'make targets.csv again from the JSON files of a folder', _TABLE)
     p.add_argument('folder', metavar='OUT', help='folder with results of detect')
-    p.add_argument('--format', nargs='+', choices=['csv', 'coco'], default=['csv'], metavar='KIND',
-                   help='what to write, of csv, coco (default: csv)')
+    p.add_argument('--coco', action='store_true', help='also coco.json and coco_results.json')
     _add_coco_ids(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #ec14432f

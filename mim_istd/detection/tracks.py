@@ -71,7 +71,7 @@ def _run_tracker(frames, how):
     hits = [[s.hypothesis.measurement.metadata for s in t if getattr(s, 'hypothesis', None)] for t in tracks]
     return sorted([(m['frame'], m['target']) for m in h] for h in hits)
 
-# %% ../../nbs/workshop/detection/tracks.ipynb #98e11f86
+# %% ../../nbs/workshop/detection/tracks.ipynb #de913b74
 @dataclass(frozen=True)
 class TrackPoint:
     "Where a track is in one frame."
@@ -80,6 +80,7 @@ class TrackPoint:
     y: float            # centroid, row in pixels
     target: int | None  # place in the frame's list of targets; None: nothing was found here, the gap was filled
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #98e11f86
 @dataclass(frozen=True)
 class Track:
     "One target through the frames."
@@ -88,10 +89,6 @@ class Track:
 
     def __repr__(self):
         return f'Track({self.id}: frames {self.points[0].frame} to {self.points[-1].frame}, {self.hits} hits)'
-    def at(self, frame):
-        "The point in a frame; None before the first hit and after the last."
-        k = frame - self.points[0].frame
-        return self.points[k] if 0 <= k < len(self.points) else None
     @property
     def hits(self): return sum(p.target is not None for p in self.points)
     @property
@@ -105,6 +102,12 @@ class Track:
         return self.displacement >= 2
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #6a020714
+@patch
+def at(self:Track, frame):
+    "The point in a frame; None before the first hit and after the last."
+    k = frame - self.points[0].frame
+    return self.points[k] if 0 <= k < len(self.points) else None
+
 @patch
 def speed(self:Track,
     frame, # within the track
@@ -175,7 +178,8 @@ def to_track_csv(
     for t in tracks:
         for p in t.points:
             table.writerow((t.id, p.frame, f'{p.x:.2f}', f'{p.y:.2f}', int(p.target is None),
-                            p.frame - t.points[0].frame, int(t.moving), f'{t.displacement:.2f}', f'{t.speed(p.frame):.3f}'))
+                            p.frame - t.points[0].frame, int(t.moving), f'{t.displacement:.2f}',
+                            f'{t.speed(p.frame):.3f}'))
     return out.getvalue()
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #8b4a1283
