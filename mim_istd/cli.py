@@ -133,7 +133,7 @@ def _as_options(message):
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
               onnxruntime='export', matplotlib='notebooks', stonesoup='track',
-              gradio='serve', huggingface_hub='hub')
+              gradio='serve', pycocotools='boxes', huggingface_hub='hub')
 
 def _missing(error):
     "How to get the package that an import did not find."

@@ -23,6 +23,9 @@ _EXAMPLES = """examples:
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
+  mim-istd detect flight.mp4 --track --format json csv film   … and drawn into a film
+  mim-istd detect frames --format json coco yolo              boxes for other programs
+  mim-istd detect frames --shard 3/16            the third of 16 parts of the folder, each on a machine of its own
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
   mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
   mim-istd detect frames --ignore symbols.png    nothing is a target where this mask is white
@@ -36,8 +39,11 @@ _RESULTS = """written to OUT, for each image NAME:
   NAME_mask.png     target pixels 255, others 0
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
                     area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio)
+  labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, peak score
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
-NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds).
+NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds);
+with --track also track, track_age (frames), moving, speed (px a frame). --format coco adds coco.json and
+coco_results.json of all images, --format film NAME_overlay.mp4 of each film, --shard 3/16 puts all into OUT/3-of-16.
 Two images of one name get their suffix, folder or a number into it. Results of the same name are replaced, others
 stay; 'mim-istd table OUT' makes targets.csv of all that lie there. Large images are scored in overlapping tiles if
 one pass would not fit into the memory. Images cannot come through a pipe: save them to files first.
@@ -92,10 +98,12 @@ _WEIGHTS = """examples:
 IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the protocols."""
 
 # %% ../../nbs/workshop/command/options.ipynb #6c51fdf0
-_TABLE = """example:
+_TABLE = """examples:
   mim-istd table detections           after a run that was killed, or to have several runs in one table
+  mim-istd table detections --coco    … and coco.json, coco_results.json
 
-OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders."""
+OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders. If these are
+the shards of one run, it is said which are missing or not finished, and the status is 1."""
 
 # %% ../../nbs/workshop/command/options.ipynb #04a37b36
 _DEMO = """Three infrared images that come with the package, and one second of film if 'mim_istd[video]' is installed,
@@ -178,16 +186,35 @@ def _add_detect(commands):
                    help='drop smaller targets (default: 1)')
     _add_device(p)
     _add_ignore(p)
-    for add in (_add_outputs, _add_tiles, _add_streams, _add_raw): add(p)
+    for add in (_add_outputs, _add_shard, _add_tiles, _add_streams, _add_raw): add(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #98c2046b
 def _add_outputs(p):
     p.add_argument('-o', '--out', default='detections', metavar='OUT',
                    help='folder for the results (default: detections)')
-    p.add_argument('--format', nargs='+', choices=_FORMATS, default=_FORMATS, metavar='KIND',
-                   help='what to write, of overlay, mask, json, csv (default: all)')
+    p.add_argument('--format', nargs='+', choices=_FORMATS + _MORE_FORMATS, default=_FORMATS, metavar='KIND',
+                   help='what to write, of overlay, mask, json, csv (default: these four), yolo, coco, film')
+    _add_coco_ids(p)
     p.add_argument('--no-overlay', action='store_true', help='all but the overlays')
     p.add_argument('-q', '--quiet', action='store_true', help='no line for each image')
+
+# %% ../../nbs/workshop/command/options.ipynb #e75d6f0a
+_MORE_FORMATS = ['yolo', 'coco', 'film']
+
+def _add_coco_ids(p):
+    p.add_argument('--coco-ids', metavar='FILE',
+                   help='COCO file of the truth, whose image numbers are taken over (default: 1, 2, …)')
+
+# %% ../../nbs/workshop/command/options.ipynb #16540161
+def _shard(text):
+    "An argparse type: K/N, the K-th of N parts."
+    k, _, n = text.partition('/')
+    if k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n): return int(k), int(n)
+    raise argparse.ArgumentTypeError(f"{text!r} is no part of a whole: give the third of 16 as 3/16")
+
+def _add_shard(p):
+    p.add_argument('--shard', type=_shard, metavar='K/N',
+                   help="only every N-th file, from the K-th on, into OUT/K-of-N; 'mim-istd table OUT' joins all")
 
 # %% ../../nbs/workshop/command/options.ipynb #f9a4988c
 _FORMATS = ['overlay', 'mask', 'json', 'csv']
@@ -268,7 +295,8 @@ def _add_evaluate(commands):
     _add_ignore(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
     p.add_argument('--more', action='store_true',
-                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors')
+                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors; '
+                        "with --labels, COCO's average precision of boxes")
     p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
     p.add_argument('--curve', metavar='FILE',
                    help='write Pd over false alarms an image and a megapixel there, as .png or .json')
@@ -294,6 +322,8 @@ def _add_demo(commands):
 def _add_table(commands):
     p = _command(commands, 'table', 'make targets.csv again from the JSON files of a folder', _TABLE)
     p.add_argument('folder', metavar='OUT', help='folder with results of detect')
+    p.add_argument('--coco', action='store_true', help='also coco.json and coco_results.json')
+    _add_coco_ids(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #ec14432f
 def _add_export(commands):
