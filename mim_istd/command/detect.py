@@ -45,7 +45,7 @@ def run_detect(args):
                          'into subfolders)')
     if track := args.track or args.moving: _check_track(args)
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
-                        if args.overlap is None else args.overlap)
+                        if args.overlap is None else args.overlap, args.operating_point)
     try_to_write(out)
     jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
     with lock_folder(out):

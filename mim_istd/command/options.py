@@ -19,7 +19,7 @@ def complain(message):
 _EXAMPLES = """examples:
   mim-istd detect night.png                      targets in one image, results in ./detections
   mim-istd detect frames -o found -r             all images in a folder and its subfolders
-  mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
+  mim-istd detect frames --operating-point find-all  find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
@@ -34,7 +34,8 @@ _RESULTS = """written to OUT, for each image NAME:
   NAME_overlay.png  the image with a numbered ring around each target
   NAME_mask.png     target pixels 255, others 0
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
-                    area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio)
+                    area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio),
+                    score (probability that it is real, where the weights carry a calibration; else the peak)
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
 NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds).
 Two images of one name get their suffix, folder or a number into it. Results of the same name are replaced, others
@@ -114,6 +115,13 @@ def _between(kind, low, high):
         return value
     return number
 
+# %% ../../nbs/workshop/command/options.ipynb #a1418904
+def _name_or_probability(text):
+    "An argparse type: a name as it is, and what looks like a number as one from 0 to 1."
+    try: float(text)
+    except ValueError: return text
+    return _between(float, 0, 1)(text)
+
 # %% ../../nbs/workshop/command/options.ipynb #9f0eeb22
 def _command(commands, name, help, epilog):
     "A subcommand with the options that all have."
@@ -146,6 +154,11 @@ def _add_threshold(p):
     p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5,
                    help='a pixel is target above this probability (default: 0.5)')
 
+def _add_point(p):
+    p.add_argument('--operating-point', metavar='NAME|P', type=_name_or_probability,
+                   help='which targets are reported: few-false, balanced or find-all, whose Pd and Fa are on the card '
+                        'of the weights, or those with a probability above P (default: all above the threshold)')
+
 # %% ../../nbs/workshop/command/options.ipynb #e7a2ecd6
 def _add_data(p):
     p.add_argument('data', metavar='DATA', help='folder or name of the data set')
@@ -164,6 +177,7 @@ def _add_detect(commands):
     _add_weights_option(p)
     _add_model(p)
     _add_threshold(p)
+    _add_point(p)
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
     _add_device(p)
