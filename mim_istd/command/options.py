@@ -91,6 +91,15 @@ _WEIGHTS = """examples:
 
 IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the protocols."""
 
+# %% ../../nbs/workshop/command/options.ipynb #0566025a
+_CALIBRATE = """examples:
+  mim-istd calibrate mine --weights runs/mine
+  mim-istd calibrate NUAA-SIRST IRSTD-1k --weights outer -o outer-calibrated.safetensors
+  mim-istd calibrate field --split all --weights outer -o field.safetensors   masked images that were not trained on
+
+The images that the training held out are scored, and what is found in them is compared with their masks. Afterwards
+the score of a target is the probability that it is real, and --operating-point of 'mim-istd detect' has its names."""
+
 # %% ../../nbs/workshop/command/options.ipynb #6c51fdf0
 _TABLE = """example:
   mim-istd table detections           after a run that was killed, or to have several runs in one table
@@ -274,6 +283,16 @@ def _add_evaluate(commands):
                    help='write Pd over false alarms an image and a megapixel there, as .png or .json')
     p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
 
+# %% ../../nbs/workshop/command/options.ipynb #c42f94e4
+def _add_calibrate(commands):
+    p = _command(commands, 'calibrate', 'make the scores of weights probabilities', _CALIBRATE)
+    _add_data(p)
+    p.add_argument('more', nargs='*', metavar='DATA', help='further sets that the weights learned from')
+    p.add_argument('--split', help="a split that was not trained on, or 'all' (default: what the training held out)")
+    _add_weights_option(p)
+    p.add_argument('-o', '--out', metavar='FILE', help='weights file to write (default: the weights themselves)')
+    _add_device(p)
+
 # %% ../../nbs/workshop/command/options.ipynb #98604e68
 def _add_synth(commands):
     p = _command(commands, 'synth', 'make a set of synthetic scenes with their masks', _SYNTH)
@@ -355,7 +374,7 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
+    for add in (_add_detect, _add_train, _add_evaluate, _add_calibrate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
                 _add_serve, _add_demo):
         add(commands)
     return parser
