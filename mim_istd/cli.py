@@ -42,7 +42,7 @@ def _calibrate_run(out, data, args):
     best = out/'best.safetensors'
     if not best.is_file(): return
     try: made = calibrate(Detector(best, args.device), data, args.lists)
-    except ValueError as e: return print(f'not calibrated: {e}')
+    except ValueError as e: return print(f'not calibrated: {_as_options(e)}')
     save_calibration(best, made)
     for line in _calibration_lines(made): print(line)
 

@@ -78,7 +78,7 @@ def find_targets(
     min_area=1, # smaller components are dropped, px
     calibration=None, # `Calibration`: from logits to the probability of a target; None: that is the peak
     least=None, # targets and weaker spots with a probability strictly above this; None: all above the threshold
-): # list of `Target`, the surest first; mask (H, W) bool of their pixels
+): # list of `Target`, highest peak first; mask (H, W) bool of their pixels
     "Group the pixels above the threshold into targets."
     found = components(score > threshold if least is None else outline(score, threshold, calibration.lowest))
     peaks, means = _peaks_and_means(found, score)
@@ -90,7 +90,7 @@ def find_targets(
         scr = target_scr(image, mask, found.labels, k + 1, box := (x0, y0, x1, y1))
         return Target(x, y, box, int(found.areas[k]), float(peaks[k]), float(means[k]), scr, float(sure[k]))
     targets = [target(k) for k in np.flatnonzero(kept)]
-    return sorted(targets, key=lambda t: (-t.score, -t.peak, -t.mean_score, t.y, t.x)), mask
+    return sorted(targets, key=lambda t: (-t.peak, -t.mean_score, t.y, t.x)), mask
 
 # %% ../../nbs/book/12_detection.ipynb #1a3e475e
 def _as_array(image):
