@@ -242,7 +242,7 @@ def least(self:Calibration,
     if 0 <= point <= 1: return float(point)
     raise ValueError(f'an operating point is a name or a probability between 0 and 1, got {point}')
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #803f9ea2
+# %% ../../nbs/workshop/detection/calibration.ipynb #abe6f19f
 def _names_digest(names): return hashlib.sha256('\n'.join(names).encode(errors='surrogateescape')).hexdigest()[:16]
 
 def held_out(
@@ -263,7 +263,7 @@ def held_out(
                         f'that these weights were trained on, or name a split')
     return names
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #18cd3144
+# %% ../../nbs/workshop/detection/calibration.ipynb #27dcf2c4
 def _images(detector, sets, lists, split, protocol):
     "Data sets of the images to calibrate on."
     sets = list(sets) if isinstance(sets, (list, tuple)) else [sets]
@@ -277,7 +277,7 @@ def _images(detector, sets, lists, split, protocol):
         names = held_out(detector.card, folder, own) if split is None else split
         yield IRSTDataset(folder, names, own, target=get_protocol(protocol).truth)
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #0c9be8e4
+# %% ../../nbs/workshop/detection/calibration.ipynb #4c107abe
 def judge_all(
     detector, # `Detector`
     dataset, # `IRSTDataset`
@@ -289,7 +289,7 @@ def judge_all(
     return [judge(detector.score(read(dataset.names[i])), dataset.read(i)[1], protocol)
             for i in _counted(len(dataset), progress)]
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #f3fc05a3
+# %% ../../nbs/workshop/detection/calibration.ipynb #70169b9e
 def calibrate(
     detector, # `Detector` with the weights
     sets, # folder of a set, its name for `find_dataset`, or a `Folder`; or a list of them
@@ -308,7 +308,7 @@ def calibrate(
     return Calibration(line.slope, line.offset, points=operating_points(judged, line),
                        about=_about(judged, about, split, protocol))
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #7b20ec6d
+# %% ../../nbs/workshop/detection/calibration.ipynb #7b11e211
 def _about(judged, images, split, protocol):
     "What a card says of how a calibration was measured."
     _, hits, *_ = _pooled(judged)
@@ -317,7 +317,7 @@ def _about(judged, images, split, protocol):
                 calibration_error=error_by_halves(judged),
                 note='Pd and Fa of the operating points are those of the images that chose them')
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #b8782651
+# %% ../../nbs/workshop/detection/calibration.ipynb #6b476000
 def save_calibration(
     weights, # as in `find_weights`
     calibration, # `Calibration`
@@ -336,7 +336,7 @@ def save_calibration(
         write_whole(beside, to_json({'config': card['config'], **extra}, indent=1) + '\n')
     return out
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #667582b1
+# %% ../../nbs/workshop/detection/calibration.ipynb #d71c7457
 def read_calibration(
     card, # of weights, from `read_card`
 ) -> Calibration | None: # None: the weights carry none
