@@ -890,6 +890,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mim_istd/detection/calibration.py'),
                                                 'mim_istd.detection.calibration._by_halves': ( 'workshop/detection/calibration.html#_by_halves',
                                                                                                'mim_istd/detection/calibration.py'),
+                                                'mim_istd.detection.calibration._check_known': ( 'workshop/detection/calibration.html#_check_known',
+                                                                                                 'mim_istd/detection/calibration.py'),
                                                 'mim_istd.detection.calibration._images': ( 'workshop/detection/calibration.html#_images',
                                                                                             'mim_istd/detection/calibration.py'),
                                                 'mim_istd.detection.calibration._line': ( 'workshop/detection/calibration.html#_line',

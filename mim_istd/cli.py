@@ -150,13 +150,14 @@ def _weights(args):
     plain = lambda v: ', '.join(f'{k} {plain(x)}' for k, x in v.items()) if isinstance(v,
             dict) and v else f'{v:.4g}' if isinstance(v, float) else str(v)
     for k, v in card.items():
-        if k not in ('test', 'irstd', 'lists', 'calibration') and v is not None: print(f"{k.replace('_', ' ')}: {plain(v)}")
+        if k not in ('test', 'irstd', 'lists', 'calibration') and v is not None:
+            print(f"{k.replace('_', ' ')}: {plain(v)}")
     for where, protocol, r in _test_figures(card): print(f'{where}, {protocol}: {report(r)}')
     if made := read_calibration(card): print('\n'.join(_calibration_lines(made)))
 
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
-                     r"valid_fraction|batch_size|epochs)=('[^']*'|\w*)`?")
+                     r"valid_fraction|batch_size|epochs|operating_point)=('[^']*'|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."
@@ -199,7 +200,8 @@ def _labels(args):
     return run_labels(args)
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f2
-_COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, calibrate=_calibrate, synth=_synth, export=_export, weights=_weights,
+_COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, calibrate=_calibrate, synth=_synth,
+                 export=_export, weights=_weights,
                  table=run_table, serve=_serve, demo=run_demo, labels=_labels)
 
 # %% ../nbs/workshop/cli.ipynb #177cbc18

@@ -374,7 +374,8 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_calibrate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
+    for add in (_add_detect, _add_train, _add_evaluate, _add_calibrate, _add_synth, _add_export, _add_weights,
+                _add_table, _add_labels,
                 _add_serve, _add_demo):
         add(commands)
     return parser

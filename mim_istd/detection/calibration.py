@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 
 from ..data.reading import DataError, read_image
-from ..data.sets import IRSTDataset, find_dataset, open_folder, split_validation
+from ..data.sets import IRSTDataset, _plain, find_dataset, open_folder, split_validation
 from .weights import WeightsError, find_weights, read_card
 from ..files import to_json, write_whole
 from ..measure.curves import _confident_hits
@@ -157,7 +157,7 @@ def calibration_error(
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #1df91da1
 def _by_halves(judged, seed):
-    "Probabilities of all candidates, each from the line of the half of the images that it is not in; None if none fits."
+    "Probabilities of all candidates, each from the line of the half that it is not in; None if none fits."
     m, hits, _, at = _pooled(judged)
     half = np.random.default_rng(seed).permutation(len(judged))[at] < len(judged) / 2
     if any(len(np.unique(hits[h])) < 2 for h in (half, ~half)): return None
@@ -263,6 +263,13 @@ def held_out(
                         f'that these weights were trained on, or name a split')
     return names
 
+# %% ../../nbs/workshop/detection/calibration.ipynb #edefa4ed
+def _check_known(lists, folder):
+    "`DataError` if a card names the sets that its weights learned from, and this is none of them."
+    if isinstance(lists, dict) and _plain(folder.root.name) not in map(_plain, lists):
+        raise DataError(f"these weights learned from {', '.join(lists)}, so nothing of {folder} was held out: name a "
+                        f"split of it, split='all' or another")
+
 # %% ../../nbs/workshop/detection/calibration.ipynb #27dcf2c4
 def _images(detector, sets, lists, split, protocol):
     "Data sets of the images to calibrate on."
@@ -273,6 +280,7 @@ def _images(detector, sets, lists, split, protocol):
     if len(lists) != len(sets): raise ValueError(f'{len(lists)} lists for {len(sets)} sets: give one for each')
     for where, own in zip(sets, lists):
         folder = open_folder(find_dataset(where))
+        if split is None: _check_known(detector.card.get('lists'), folder)
         own = own or (detector.card.get('lists') or {}).get(folder.root.name)
         names = held_out(detector.card, folder, own) if split is None else split
         yield IRSTDataset(folder, names, own, target=get_protocol(protocol).truth)
