@@ -197,7 +197,7 @@ def plot_reliability(
 def trade(
     judged, # list of `Judged`
     calibration, # `Calibration`
-) -> dict: # arrays, over decreasing `probability`: Pd, Fa, false, found; candidates strictly above it are reported
+) -> dict: # arrays, over decreasing `probability`, strictly above which is reported: Pd, Fa, false, found; least reported
     "What each threshold on the probability finds, and what it costs."
     m, hits, areas, _ = _pooled(judged)
     order = np.argsort(-m, kind='stable')
@@ -205,7 +205,7 @@ def trade(
     last = np.flatnonzero(np.r_[np.diff(p) != 0, True][:len(p)])       # candidates of one value come or go together
     found, false, area = (np.cumsum(v)[last] for v in (hits, ~hits, areas * ~hits))
     between = (p[last] + np.r_[p[last][1:], 0]) / 2
-    return dict(probability=between, Pd=found / sum(j.targets for j in judged),
+    return dict(probability=between, least=p[last], Pd=found / sum(j.targets for j in judged),
                 Fa=area / sum(j.pixels for j in judged), false=false, found=found)
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #753b5f30
@@ -213,7 +213,7 @@ POINTS = 'few-false', 'balanced', 'find-all'
 
 def _at(curve, probability, images):
     "What a threshold gives, as plain numbers; nothing is reported above all candidates."
-    n = int((curve['probability'] >= probability).sum())
+    n = int((curve['least'] > probability).sum())
     Pd, Fa, false = ((float(curve[k][n - 1]) if n else 0.) for k in ('Pd', 'Fa', 'false'))
     return dict(probability=float(probability), Pd=Pd, Fa=Fa, false_per_image=false / images)
 
