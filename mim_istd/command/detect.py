@@ -46,7 +46,7 @@ def run_detect(args):
     ids = _check_formats(args)
     detector = Detector(args.weights, args.device, args.threshold, args.min_area, args.model, args.tile, OVERLAP
                         if args.overlap is None else args.overlap, ignore=args.ignore,
-                        keep_hot_pixels=args.keep_hot_pixels)
+                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point)
     try_to_write(out)
     jobs = _part(_jobs(images, [out/name for name in output_names(images)], args.sequence), args.shard)
     with lock_folder(out):

@@ -19,7 +19,7 @@ def complain(message):
 _EXAMPLES = """examples:
   mim-istd detect night.png                      targets in one image, results in ./detections
   mim-istd detect frames -o found -r             all images in a folder and its subfolders
-  mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
+  mim-istd detect frames --operating-point find-all  find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
@@ -38,7 +38,8 @@ _RESULTS = """written to OUT, for each image NAME:
   NAME_overlay.png  the image with a numbered ring around each target
   NAME_mask.png     target pixels 255, others 0
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
-                    area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio)
+                    area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio),
+                    score (probability that it is real, where the weights carry a calibration; else the peak)
   labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, peak score
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
 NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds);
@@ -97,6 +98,15 @@ _WEIGHTS = """examples:
 
 IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the protocols."""
 
+# %% ../../nbs/workshop/command/options.ipynb #0566025a
+_CALIBRATE = """examples:
+  mim-istd calibrate mine --weights runs/mine
+  mim-istd calibrate NUAA-SIRST IRSTD-1k --weights outer -o outer-calibrated.safetensors
+  mim-istd calibrate field --split all --weights outer -o field.safetensors   masked images that were not trained on
+
+The images that the training held out are scored, and what is found in them is compared with their masks. Afterwards
+the score of a target is the probability that it is real, and --operating-point of 'mim-istd detect' has its names."""
+
 # %% ../../nbs/workshop/command/options.ipynb #6c51fdf0
 _TABLE = """examples:
   mim-istd table detections           after a run that was killed, or to have several runs in one table
@@ -123,6 +133,13 @@ def _between(kind, low, high):
             raise argparse.ArgumentTypeError(f'{text!r} is not {what} from {low} {up}')
         return value
     return number
+
+# %% ../../nbs/workshop/command/options.ipynb #a1418904
+def _name_or_probability(text):
+    "An argparse type: a name as it is, and what looks like a number as one from 0 to 1."
+    try: float(text)
+    except ValueError: return text
+    return _between(float, 0, 1)(text)
 
 # %% ../../nbs/workshop/command/options.ipynb #9f0eeb22
 def _command(commands, name, help, epilog):
@@ -159,10 +176,14 @@ def _add_threshold(p):
 def _add_ignore(p):
     p.add_argument('--ignore', metavar='PATH',
                    help='where nothing is a target: a mask, white there, for all images of its size, or a folder of '
-                        'masks '
-                        'matched by name')
+                        'masks matched by name')
     p.add_argument('--keep-hot-pixels', action='store_true',
                    help='do not replace single pixels far beyond all others (of more than 8 bits)')
+
+def _add_point(p):
+    p.add_argument('--operating-point', metavar='NAME|P', type=_name_or_probability,
+                   help='which targets are reported: few-false, balanced or find-all, whose Pd and Fa are on the card '
+                        'of the weights, or those with a probability above P (default: all above the threshold)')
 
 # %% ../../nbs/workshop/command/options.ipynb #e7a2ecd6
 def _add_data(p):
@@ -182,6 +203,7 @@ def _add_detect(commands):
     _add_weights_option(p)
     _add_model(p)
     _add_threshold(p)
+    _add_point(p)
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
     _add_device(p)
@@ -302,6 +324,16 @@ def _add_evaluate(commands):
                    help='write Pd over false alarms an image and a megapixel there, as .png or .json')
     p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
 
+# %% ../../nbs/workshop/command/options.ipynb #c42f94e4
+def _add_calibrate(commands):
+    p = _command(commands, 'calibrate', 'make the scores of weights probabilities', _CALIBRATE)
+    _add_data(p)
+    p.add_argument('more', nargs='*', metavar='DATA', help='further sets that the weights learned from')
+    p.add_argument('--split', help="a split that was not trained on, or 'all' (default: what the training held out)")
+    _add_weights_option(p)
+    p.add_argument('-o', '--out', metavar='FILE', help='weights file to write (default: the weights themselves)')
+    _add_device(p)
+
 # %% ../../nbs/workshop/command/options.ipynb #98604e68
 def _add_synth(commands):
     p = _command(commands, 'synth', 'make a set of synthetic scenes with their masks', _SYNTH)
@@ -385,7 +417,8 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
+    for add in (_add_detect, _add_train, _add_evaluate, _add_calibrate, _add_synth, _add_export, _add_weights,
+                _add_table, _add_labels,
                 _add_serve, _add_demo):
         add(commands)
     return parser

@@ -21,6 +21,7 @@ from ..data.frames import read_frames
 from ..data.reading import _grey, _kept, _opened, read_pixels
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import local_background
+from .calibration import mean_logits, outline, read_calibration
 from .outputs import Detections
 from .processor import for_inference
 from .streams import stream_detections
@@ -41,6 +42,7 @@ class Target:
     peak: float       # highest score, a probability
     mean_score: float # mean score over the pixels
     scr: float        # signal-to-clutter ratio in the image; NaN where it has no surroundings
+    score: float | None = None  # probability of being real, calibrated; the peak where nothing is
 
 # %% ../../nbs/book/12_detection.ipynb #5a6bd7c3
 def target_scr(
@@ -75,16 +77,20 @@ def find_targets(
     image, # (H, W) grey, for the SCR
     threshold=0.5, # a pixel belongs to a target where its score is strictly above
     min_area=1, # smaller components are dropped, px
+    calibration=None, # `Calibration`: from logits to the probability of a target; None: that is the peak
+    least=None, # targets and weaker spots with a probability strictly above this; None: all above the threshold
 ): # list of `Target`, highest peak first; mask (H, W) bool of their pixels
     "Group the pixels above the threshold into targets."
-    found = components(score > threshold)
+    found = components(score > threshold if least is None else outline(score, threshold, calibration.lowest))
     peaks, means = _peaks_and_means(found, score)
-    mask = np.r_[False, found.areas >= min_area][found.labels]
+    sure = peaks if calibration is None else calibration(mean_logits(found, score))
+    kept = (found.areas >= min_area) & (sure > (-np.inf if least is None else least))
+    mask = np.r_[False, kept][found.labels]
     def target(k):
         (y, x), (y0, x0, y1, x1) = found.centroids[k].tolist(), found.boxes[k].tolist()
         scr = target_scr(image, mask, found.labels, k + 1, box := (x0, y0, x1, y1))
-        return Target(x, y, box, int(found.areas[k]), float(peaks[k]), float(means[k]), scr)
-    targets = [target(k) for k in np.flatnonzero(found.areas >= min_area)]
+        return Target(x, y, box, int(found.areas[k]), float(peaks[k]), float(means[k]), scr, float(sure[k]))
+    targets = [target(k) for k in np.flatnonzero(kept)]
     return sorted(targets, key=lambda t: (-t.peak, -t.mean_score, t.y, t.x)), mask
 
 # %% ../../nbs/book/12_detection.ipynb #1a3e475e
@@ -135,6 +141,7 @@ class Detector:
         overlap=OVERLAP, # of tiles, px
         ignore=None, # regions where nothing is a target: a mask, or a folder of masks, see `Ignored`
         keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
+        operating_point=None, # 'few-false', 'balanced', 'find-all', or the least probability; None: all above threshold
     ):
         self.device, self.threshold, self.min_area = torch_device(device), _check_threshold(threshold), min_area
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
@@ -142,6 +149,7 @@ class Detector:
         self.tile, self.overlap, self.multiple, self.needed = tile, overlap, getattr(self.model, 'multiple', 64), None
         if tile is not None: self._check_tile(model)
         self.ignore, self.keep_hot_pixels = None if ignore is None else Ignored(ignore), keep_hot_pixels
+        self._choose(operating_point)
 
 # %% ../../nbs/book/12_detection.ipynb #5bb9d083
 def _check_threshold(t):
@@ -160,6 +168,17 @@ def _load(self:Detector, weights, name):
     if name: check_model(name, self.card['config'], self.path)
     self.model = load_weights(self.path, self.device)
     if self.device.type == 'cpu': self.model = for_inference(self.model)   # a copy that can not be trained
+
+# %% ../../nbs/book/12_detection.ipynb #cf30d92b
+@patch
+def _choose(self:Detector, point):
+    "The calibration of the weights, and the probability above which a target is reported; None: any."
+    self.calibration, self.operating_point, self.least = read_calibration(self.card), point, None
+    if point is None: return
+    if self.calibration is None:
+        raise ValueError(f'operating_point={point} needs a calibration, and {self.path or "this detector"} carries '
+                         f'none: mim-istd calibrate DATA --weights … makes it, and a threshold does without')
+    self.least = self.calibration.least(point)
 
 # %% ../../nbs/book/12_detection.ipynb #6c01072d
 def _at_least_16(a): return np.pad(a, [(0, max(0, 16 - n)) for n in a.shape], mode='edge') if min(a.shape) < 16 else a
@@ -291,7 +310,7 @@ def detections(self:Detector,
     min_area = self.min_area if min_area is None else min_area
     score, grey = _on_host(score)[:grey.shape[0], :grey.shape[1]], _kept(grey)
     if ignored is not None: score = np.where(grow_ignored(ignored, score > threshold), np.float32(0), score)
-    targets, mask = find_targets(score, grey, threshold, min_area)
+    targets, mask = find_targets(score, grey, threshold, min_area, self.calibration, self.least)
     return Detections(targets, mask, score, grey if picture is None else _kept(picture), threshold=threshold,
                       min_area=min_area, **place)
 

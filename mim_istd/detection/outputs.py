@@ -62,7 +62,7 @@ def to_json(self:Detections):
     return _as_json(self.to_dict(), indent=1, ascii=False) + '\n'
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #31526355
-CSV_FIELDS = ('image', 'id', 'x', 'y', 'x0', 'y0', 'x1', 'y1', 'area', 'peak', 'mean_score', 'scr')
+CSV_FIELDS = ('image', 'id', 'x', 'y', 'x0', 'y0', 'x1', 'y1', 'area', 'peak', 'mean_score', 'scr', 'score')
 _STREAM_FIELDS = ('image', 'frame', 'time', *CSV_FIELDS[1:])   # where there are frames
 _TRACK_FIELDS = (*_STREAM_FIELDS, 'track', 'track_age', 'moving', 'speed')   # where they were linked
 
