@@ -92,8 +92,8 @@ class Critic(nn.Module):
 
     def forward(self, x):
         if x.shape[1:] != (2, 128, 128):
-            raise ValueError(f"the critic got {tuple(x.shape)}, it judges an image and a claim, (B, 2, 128, 128): train with "
-                             f"size=128")
+            raise ValueError(f"the critic got {tuple(x.shape)}, it judges an image and a claim, (B, 2, 128, 128): "
+                             f"train with size=128")
         features = self.features(x)
         return self.judge(features.flatten(1)), features
 
