@@ -1560,6 +1560,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mim_istd.export.onnx._prepared': ('workshop/export/onnx.html#_prepared', 'mim_istd/export/onnx.py'),
                                       'mim_istd.export.onnx._read': ('workshop/export/onnx.html#_read', 'mim_istd/export/onnx.py'),
                                       'mim_istd.export.onnx._rows': ('workshop/export/onnx.html#_rows', 'mim_istd/export/onnx.py'),
+                                      'mim_istd.export.onnx._simplified': ( 'workshop/export/onnx.html#_simplified',
+                                                                            'mim_istd/export/onnx.py'),
                                       'mim_istd.export.onnx._ss2d_op': ('workshop/export/onnx.html#_ss2d_op', 'mim_istd/export/onnx.py'),
                                       'mim_istd.export.onnx._stacked': ('workshop/export/onnx.html#_stacked', 'mim_istd/export/onnx.py'),
                                       'mim_istd.export.onnx._standardized': ( 'workshop/export/onnx.html#_standardized',

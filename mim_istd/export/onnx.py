@@ -14,10 +14,12 @@ from typing import Tuple
 import mim_istd.kernels.chunked
 import numpy as np
 import onnx
+import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from onnxscript import FLOAT, graph, opset18 as op, script
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
+from onnxscript import FLOAT, graph, opset18 as op, optimizer, script
 from torch import Tensor, nn
 
 from .. import __version__
@@ -202,15 +204,21 @@ def logits(self: ScoreMap, image):
 def forward(self: ScoreMap, image): return self.logits(image).sigmoid()
 
 # %% ../../nbs/workshop/export/onnx.ipynb #a39e2a62
-def _tidy(made):
+def _tidy(proto):
     "Sizes of the output by the names of the input's; without the exporter's notes on where a node came from"
-    proto = made.model_proto
     for given, found in zip(proto.graph.input[0].type.tensor_type.shape.dim,
                             proto.graph.output[0].type.tensor_type.shape.dim): found.CopyFrom(given)
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output,
                  *proto.graph.initializer): del part.metadata_props[:]
     del proto.graph.value_info[:]
     return proto
+
+# %% ../../nbs/workshop/export/onnx.ipynb #b0123f06
+def _simplified(model):
+    "A graph with its constants computed, equal nodes joined and unused ones dropped"
+    optimizer.fold_constants(model)
+    for once in (RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass(), RemoveUnusedNodesPass()): once(model)
+    return ir.to_proto(model)
 
 # %% ../../nbs/workshop/export/onnx.ipynb #c796bdd9
 def _followed(whole):
@@ -221,8 +229,8 @@ def _followed(whole):
         warnings.filterwarnings('ignore', r'`isinstance\(treespec, LeafSpec\)`', FutureWarning)
         made = torch.onnx.export(_exportable(whole), (torch.zeros(2, 1, 70, 100),), dynamo=True, opset_version=18,
                                  input_names=['image'], output_names=['score'], dynamic_shapes=(sizes,),
-                                 custom_translation_table=_TRANSLATIONS, verbose=False)
-    proto = _tidy(made)
+                                 custom_translation_table=_TRANSLATIONS, verbose=False, optimize=False)
+    proto = _tidy(_simplified(made.model))
     proto.producer_name, proto.producer_version = 'mim_istd', __version__
     return proto
 
