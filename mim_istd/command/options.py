@@ -151,7 +151,8 @@ def _command(commands, name, help, epilog):
     return p
 
 # %% ../../nbs/workshop/command/options.ipynb #090e8690
-_NETWORKS = ('laptop, wide, sharp, outer, paper, arxiv, tgrs; to compare with, acm-fpn, acm-unet, alcnet, dnanet, '
+_NETWORKS = ('laptop, wide, sharp, outer, paper, arxiv, tgrs, pyramid; to compare with, acm-fpn, acm-unet, alcnet, '
+             'dnanet, '
              'fc3net, iaanet, isnet, mdvsfa, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
 _METHODS = 'top-hat, max-median, mpcm, ipi, pstnn, mslstipt'
 

@@ -446,7 +446,8 @@ class DetectorPanel(Explorer):
 # %% ../../nbs/workshop/draw/widgets.ipynb #b6b7e4ed
 @patch
 def _draw(self: DetectorPanel, threshold, min_area):
-    targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area)
+    targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area, self.detector.calibration,
+                                 self.detector.least)
     self.found = dataclasses.replace(self.found, targets=targets, mask=mask, threshold=threshold, min_area=min_area)
     self.result.value = _rows_html(self.found) + download_link(self.found)
     return draw_detections(self.found, 0 if is_live() else 10)   # a page has the table below
