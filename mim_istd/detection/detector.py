@@ -188,7 +188,7 @@ def prepare(self:Detector,
     grey, # (H, W), in its own range
 ) -> np.ndarray: # (H, W) float32, at least 16 × 16
     "An image as `score_batch` takes it: standardized, and continued if it is too small."
-    return standardize(_at_least_16(grey))
+    return _at_least_16(standardize(grey))
 
 # %% ../../nbs/book/12_detection.ipynb #7ba13e2a
 @torch.inference_mode()
@@ -243,9 +243,10 @@ def score(self:Detector,
     grey, # (H, W), in its own range
 ) -> np.ndarray: # (H, W) float32, probability of being target
     "The score map of one image."
-    (H, W), grey = grey.shape, _at_least_16(_kept(grey))
+    (H, W), grey = grey.shape, _kept(grey)
+    statistics, grey = image_statistics(grey), _at_least_16(grey)
     if self.method: return self.method(grey)[:H, :W]
-    statistics, tile = image_statistics(grey), self.tile_for((H, W))
+    tile = self.tile_for((H, W))
     if tile is None:
         try: return self._score_part(standardize(grey, statistics))[:H, :W]
         except MemoryError:
