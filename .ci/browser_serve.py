@@ -11,7 +11,7 @@ from PIL import Image
 
 from check_site import FLAGS, find_browser
 from mim_istd import Detector
-from mim_istd.data.synthetic import example_images
+from mim_istd.data.examples import example_images
 
 def start():
     "The command, and the address that it prints."

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from check_site import FLAGS, find_browser
-from mim_istd.data.synthetic import example_images
+from mim_istd.data.examples import example_images
 from mim_istd.data.reading import read_image
 from mim_istd.detection.detector import Detector
 

@@ -16,7 +16,8 @@ from .command.options import build_parser, complain
 def _train(args):
     "mim-istd train"
     import json
-    from mim_istd.model.network import MiMConfig, read_config
+    from mim_istd.model.network import MiMConfig
+    from mim_istd.model.configurations import read_config
     from mim_istd.training.recipe import get_recipe
     from mim_istd.training.loop import train
     out, saved = Path(args.out), Path(args.out)/'recipe.json'
@@ -31,14 +32,28 @@ def _train(args):
     recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)
     train(model, _data(args), recipe, out, resume=args.resume, device=args.device, lists=args.lists,
           max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
+    _calibrate_run(out, _data(args), args)
     print(f"weights: {out/'best.safetensors'}, log: {out/'log.csv'}")
+
+# %% ../nbs/workshop/cli.ipynb #c6ddac34
+def _calibrate_run(out, data, args):
+    "The calibration of a run that has ended, or a line that says why there is none."
+    from mim_istd.detection.calibration import calibrate, save_calibration
+    from mim_istd.detection.detector import Detector
+    best = out/'best.safetensors'
+    if not best.is_file(): return
+    try: made = calibrate(Detector(best, args.device), data, args.lists)
+    except ValueError as e: return print(f'not calibrated: {_as_options(e)}')
+    save_calibration(best, made)
+    for line in _calibration_lines(made): print(line)
 
 # %% ../nbs/workshop/cli.ipynb #bc4d1b46
 def _given(args, *names): return {k: v for k in names if (v := getattr(args, k)) is not None}
 
 def _data(args):
     "The set that is meant: its name, or, if its parts are named as well, the `Folder` that they make."
-    parts = _given(args, 'images', 'masks', 'mask_suffix', 'mask_rule')
+    parts = _given(args, 'images', 'masks', 'mask_suffix', 'mask_rule', 'ignore')
+    if args.keep_hot_pixels: parts['keep_hot_pixels'] = True
     if not parts: return args.data
     from mim_istd.data.sets import find_dataset, open_folder
     return open_folder(find_dataset(args.data), **parts)
@@ -48,6 +63,28 @@ def _evaluate(args):
     "mim-istd evaluate"
     from mim_istd.command.evaluate import run_evaluate
     return run_evaluate(args, _data(args))
+
+# %% ../nbs/workshop/cli.ipynb #6c93b7b0
+def _calibrate(args):
+    "mim-istd calibrate"
+    from mim_istd.detection.calibration import calibrate, read_calibration, save_calibration
+    from mim_istd.detection.detector import Detector
+    if args.out: try_to_write(Path(args.out).parent)
+    sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
+    made = calibrate(detector, sets, args.lists, args.split, progress=sys.stderr.isatty())
+    out = save_calibration(args.weights, made, args.out)
+    for line in _calibration_lines(made): print(line)
+    print(f'weights: {out}')
+
+# %% ../nbs/workshop/cli.ipynb #7cd655d1
+def _calibration_lines(made):
+    "What is told of a calibration."
+    a, e = made.about, made.about['calibration_error']
+    yield (f"calibrated on {a['real']} real and {a['candidates'] - a['real']} false candidates in "
+           f"{sum(a['images'].values())} images; expected calibration error {e['error']:.3f} by halves of them")
+    for name, p in made.points.items():
+        yield (f"  {name}: probability above {p['probability']:.3f}: Pd {100*p['Pd']:.2f}  Fa {1e6*p['Fa']:.2f}e-6  "
+               f"({p['false_per_image']:.2f} false an image)")
 
 # %% ../nbs/workshop/cli.ipynb #f744b245
 def _synth(args):
@@ -101,6 +138,7 @@ def _test_figures(card):
 # %% ../nbs/workshop/cli.ipynb #b92418c1
 def _weights(args):
     "mim-istd weights"
+    from mim_istd.detection.calibration import read_calibration
     from mim_istd.detection.weights import list_weights, read_card
     from mim_istd.measure.metrics import report
     for i, name in enumerate([] if args.weights else list_weights()):
@@ -114,12 +152,14 @@ def _weights(args):
     plain = lambda v: ', '.join(f'{k} {plain(x)}' for k, x in v.items()) if isinstance(v,
             dict) and v else f'{v:.4g}' if isinstance(v, float) else str(v)
     for k, v in card.items():
-        if k not in ('test', 'irstd', 'lists') and v is not None: print(f"{k.replace('_', ' ')}: {plain(v)}")
+        if k not in ('test', 'irstd', 'lists', 'calibration') and v is not None:
+            print(f"{k.replace('_', ' ')}: {plain(v)}")
     for where, protocol, r in _test_figures(card): print(f'{where}, {protocol}: {report(r)}')
+    if made := read_calibration(card): print('\n'.join(_calibration_lines(made)))
 
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
-                     r"valid_fraction|batch_size|epochs)=('[^']*'|\w*)`?")
+                     r"valid_fraction|batch_size|epochs|operating_point)=('[^']*'|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."
@@ -130,8 +170,8 @@ def _as_options(message):
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
-              onnxruntime='export', matplotlib='notebooks', stonesoup='track',
-              gradio='serve', huggingface_hub='hub')
+              onnxruntime='export', matplotlib='notebooks', sklearn='train', stonesoup='track',
+              gradio='serve', pycocotools='boxes', huggingface_hub='hub')
 
 def _missing(error):
     "How to get the package that an import did not find."
@@ -162,7 +202,8 @@ def _labels(args):
     return run_labels(args)
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f2
-_COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, synth=_synth, export=_export, weights=_weights,
+_COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, calibrate=_calibrate, synth=_synth,
+                 export=_export, weights=_weights,
                  table=run_table, serve=_serve, demo=run_demo, labels=_labels)
 
 # %% ../nbs/workshop/cli.ipynb #177cbc18

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['leaky', 'WideGenerator', 'DeepGenerator', 'InwardClamp', 'MDvsFA', 'Critic', 'miss_and_alarm', 'judge', 'source_loss',
-           'critic_loss', 'generator_loss', 'contest_optimizers', 'contest_step']
+           'critic_loss', 'generator_loss', 'Contest']
 
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #e269aea8
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from functools import partial
 from torch import nn
-from .deep import Baseline, baseline, conv
+from .blocks import Baseline, baseline
+from ..model.layers import conv
 
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #df2be8d2
 leaky = partial(nn.LeakyReLU, 0.2)
@@ -72,6 +74,12 @@ class MDvsFA(Baseline):
         p = (InwardClamp.apply(self.wide(x)) + InwardClamp.apply(self.deep(x)))/2
         return [(0.01 + 0.98*p).logit()]
 
+# %% ../../nbs/workshop/baselines/adversarial.ipynb #838bcb67
+@patch
+def prior_layers(self: MDvsFA, probability):
+    "Both last layers, and the mean before clamping that stands for a probability; see `set_prior`."
+    return [self.wide.last, self.deep.last], (probability - 0.01)/0.98
+
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #90bfcaed
 class Critic(nn.Module):
     "Image and claim, (B, 2, 128, 128), to shares of the three sources (B, 3), and features (B, 1, 32, 32)."
@@ -84,7 +92,8 @@ class Critic(nn.Module):
 
     def forward(self, x):
         if x.shape[1:] != (2, 128, 128):
-            raise ValueError(f"the critic got {tuple(x.shape)}, it judges an image and a claim, (B, 2, 128, 128)")
+            raise ValueError(f"the critic got {tuple(x.shape)}, it judges an image and a claim, (B, 2, 128, 128): "
+                             f"train with size=128")
         features = self.features(x)
         return self.judge(features.flatten(1)), features
 
@@ -140,32 +149,31 @@ def generator_loss(
     return 100*own + 10*source_loss(shares[which], 0) + (first - second).square().mean()
 
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #7ca8dd3d
-def contest_optimizers(
-    net, # `MDvsFA`
-    critic # `Critic`
-): # Optimizers, and schedulers to be stepped after each epoch
-    "Those of the critic, the wide and the deep generator."
-    adam = lambda m, lr: torch.optim.Adam(m.parameters(), lr, betas=(0.5, 0.999))
-    optimizers = adam(critic, 1e-5), adam(net.wide, 1e-4), adam(net.deep, 1e-4)
-    return optimizers, [torch.optim.lr_scheduler.StepLR(o, 10, 0.2) for o in optimizers]
+class Contest(nn.Module):
+    "The rules by which `MDvsFA` learns, and the critic."
+    def __init__(self, net):
+        super().__init__()
+        # a tuple: the generators are the network's, and only the critic belongs to the state of this module
+        self.critic, self.generators, self.claims = Critic(), (net.wide, net.deep), net.claims
+
+    def parts(self):
+        wide, deep = self.generators
+        return (wide, 1.), (deep, 1.), (self.critic, 0.1)
 
 # %% ../../nbs/workshop/baselines/adversarial.ipynb #d4640add
-def contest_step(
-    net, # `MDvsFA`
-    critic, # `Critic`
-    optimizers, # Of `contest_optimizers`
-    image, # (B, 1, 128, 128)
-    mask # (B, 1, 128, 128), 0 or 1
-): # The three losses, floats
-    "One step of critic, wide and deep generator, in turn."
-    losses = []
-    for turn, learner in enumerate((critic, net.wide, net.deep)):
-        for m in (critic, net.wide, net.deep): m.train(m is learner)
-        claims = net.claims(image)
-        if turn == 0: loss = critic_loss(critic, image, mask, [c.detach() for c in claims])
-        else: loss = generator_loss(turn - 1, critic, image, mask, claims)
-        optimizers[turn].zero_grad()
-        loss.backward()
-        optimizers[turn].step()
-        losses.append(loss.item())
-    return losses
+@patch
+def losses(self: Contest, image, mask, epoch): # (B, 1, 128, 128) both; yields three scalars
+    "The losses of critic, wide and deep generator in turn; only the one whose turn it is has a gradient."
+    learners = self.critic, *self.generators
+    try:
+        for turn, learner in enumerate(learners):
+            for m in learners: m.train(m is learner).requires_grad_(m is learner)
+            claims = self.claims(image)
+            yield generator_loss(turn - 1, self.critic, image, mask, claims) if turn else critic_loss(
+                self.critic, image, mask, claims)
+    finally:
+        for m in learners: m.requires_grad_(True)
+
+# %% ../../nbs/workshop/baselines/adversarial.ipynb #48baa283
+@patch
+def own_training(self: MDvsFA) -> Contest: return Contest(self)

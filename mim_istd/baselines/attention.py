@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STRIDE', 'ANCHOR', 'decode_boxes', 'box_iou', 'complete_iou', 'choose_boxes', 'random_boxes', 'pixels_inside',
-           'sine_positions', 'EncoderLayer', 'IAANet', 'mask_boxes', 'region_loss', 'iaa_losses', 'iaa_optimizer']
+           'sine_positions', 'EncoderLayer', 'IAANet', 'mask_boxes', 'region_loss', 'iaa_losses', 'BoxesThenPixels']
 
 # %% ../../nbs/workshop/baselines/attention.ipynb #910e5a76
 import math
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from scipy import ndimage
 from torch import nn
-from .deep import Baseline, Pyramid, baseline, conv
+from .blocks import Baseline, baseline
+from ..model.layers import conv
+from .deep import Pyramid
 
 # %% ../../nbs/workshop/baselines/attention.ipynb #76f6e716
 STRIDE, ANCHOR = 16, 10.   # px: side of a cell, and side of the box that zeros stand for
@@ -160,6 +162,12 @@ def outputs(self: IAANet, x):
             for pixels, z in self.attend(x)[1]]
     return [torch.stack(maps).view(-1, 1, H, W)]
 
+# %% ../../nbs/workshop/baselines/attention.ipynb #5d9e8438
+@patch
+def prior_layers(self: IAANet, probability):
+    "The layer that makes logits of tokens, and the logit of a probability; see `set_prior`."
+    return [self.answer[-1]], math.log(probability/(1 - probability))
+
 # %% ../../nbs/workshop/baselines/attention.ipynb #5f139463
 def mask_boxes(
     mask # (H, W), 0 or 1
@@ -209,8 +217,19 @@ def iaa_losses(
     return losses
 
 # %% ../../nbs/workshop/baselines/attention.ipynb #33aca814
-def iaa_optimizer(net):
-    "Stochastic gradient descent with the published learning rates of the boxes and of the rest."
-    first = [*net.region.parameters(), *net.detect.parameters()]
-    rest = [p for part in (net.semantic, net.encoder, net.answer) for p in part.parameters()]
-    return torch.optim.SGD([dict(params=first, lr=0.01), dict(params=rest, lr=0.001)])
+class BoxesThenPixels(nn.Module):
+    "The rules by which `IAANet` learns: boxes from the first epoch, pixels from the second at a tenth of the rate."
+    def __init__(self, net):
+        super().__init__()
+        self.nets = (net,)   # a tuple: the weights are the network's, these rules have none of their own
+
+    def parts(self):
+        net, = self.nets
+        first, rest = (net.region, net.detect), (net.semantic, net.encoder, net.answer)
+        return (nn.ModuleList(first), 1.), (nn.ModuleList(rest), 0.1)
+
+    def losses(self, image, mask, epoch): # yields one scalar
+        yield sum(iaa_losses(self.nets[0], image, mask, segment=epoch > 0).values())
+
+@patch
+def own_training(self: IAANet) -> BoxesThenPixels: return BoxesThenPixels(self)

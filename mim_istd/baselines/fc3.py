@@ -9,7 +9,8 @@ __all__ = ['Compensation', 'CrossLevel', 'FC3Net']
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .deep import Baseline, Norm, SpatialGate, baseline, conv, fcn_head, resize
+from .blocks import Baseline, baseline, fcn_head
+from ..model.layers import Norm, SpatialGate, conv, resize
 
 # %% ../../nbs/workshop/baselines/fc3.ipynb #7359d94c
 class Compensation(nn.Module):

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .deep import Baseline, SpatialGate, baseline, bottleneck_gate, conv, residuals, resize
+from .blocks import Baseline, baseline
+from ..model.layers import SpatialGate, conv, residuals, resize
+from .deep import bottleneck_gate
 
 # %% ../../nbs/workshop/baselines/nested.ipynb #13f01c73
 @baseline('dnanet', (16, 32, 64, 128, 256), 2, printed=('4.697', 14.261, 1, 'BasicIRSTD'))

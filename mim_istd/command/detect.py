@@ -6,7 +6,7 @@
 __all__ = ['run_detect', 'try_to_write', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, errno, sys, time
+import contextlib, errno, re, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,22 +33,21 @@ class _Progress:
 def run_detect(args):
     "mim-istd detect"
     from mim_istd.detection.outputs import find_images, lock_folder, output_names
-    out, raw = Path(args.out), _raw(args)
-    _check_apart(args.paths, out)
-    images, missing = find_images(args.paths, args.recursive, skip=out, **{'suffixes': ()} if raw else {})
+    out, raw = _out(args), _raw(args)
+    _check_apart(args.paths, Path(args.out))
+    images, missing = find_images(args.paths, args.recursive, skip=args.out, **{'suffixes': ()} if raw else {})
     for p in missing: complain(f'no image at {p}')
     if not images:
         raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks '
                          'into subfolders)')
-    if track := args.track or args.moving: _check_track(args)
+    ids = _check_formats(args)
     detectors = _detectors(args)
     try_to_write(out)
-    jobs = _jobs(images, [out/name for name in output_names(images)], args.sequence)
+    jobs = _part(_jobs(images, [out/name for name in output_names(images)], args.sequence), args.shard)
     with lock_folder(out):
         _tidy(out, jobs)
-        status = _detect_all(detectors, jobs, args, failed=len(missing))
-        if track: _track(out, args.moving)
-        return status
+        status, results = _detect_all(detectors, jobs, args, len(missing), ids)
+        return _after(args, jobs, _Read(jobs, raw, args.fps), results, status)
 
 # %% ../../nbs/workshop/command/detect.ipynb #697b8bbd
 def _detectors(args):
@@ -57,8 +56,9 @@ def _detectors(args):
     from mim_istd.detection.on_gpu import find_devices
     from mim_istd.detection.tiles import OVERLAP
     overlap = OVERLAP if args.overlap is None else args.overlap
-    return [Detector(args.weights, device, args.threshold, args.min_area, args.model, args.tile, overlap,
-                     args.precision) for device in find_devices(args.device)]
+    return [Detector(args.weights, device, args.threshold, args.min_area, args.model, args.tile, overlap, args.ignore,
+                     args.keep_hot_pixels, args.operating_point, args.precision)
+            for device in find_devices(args.device)]
 
 # %% ../../nbs/workshop/command/detect.ipynb #3c1a27e6
 def _check_apart(paths, out):
@@ -67,10 +67,32 @@ def _check_apart(paths, out):
             raise ValueError(f'the results cannot go into the folder of the images, {p}; choose another one with -o')
 
 # %% ../../nbs/workshop/command/detect.ipynb #7752561c
-def _check_track(args):
-    "Before hours of detection: say what linking them would miss."
-    import stonesoup  # the extra `track`
-    if 'json' not in args.format: raise ValueError('--track links what the JSON files say: let --format have json')
+def _check_formats(args):
+    "The numbers of --coco-ids, or None. `ValueError` where options do not fit, `ImportError` without an extra."
+    for name, on in (('--track', args.track or args.moving), ('--format film', 'film' in args.format)):
+        if on and 'json' not in args.format:
+            raise ValueError(f'{name} is made from the JSON files: let --format have json')
+        if on and args.shard and args.sequence:
+            raise ValueError(f'{name} needs all frames of a --sequence, and --shard divides them: leave one out')
+    if args.track or args.moving: import stonesoup   # the extra `track`
+    if 'film' in args.format: import av              # the extra `video`
+    if not args.coco_ids: return None
+    if 'coco' not in args.format: raise ValueError('--coco-ids numbers what --format coco writes: add coco to --format')
+    from mim_istd.detection.exchange import coco_ids
+    return coco_ids(args.coco_ids)
+
+# %% ../../nbs/workshop/command/detect.ipynb #18c97bfb
+def _after(args, jobs, read, results, status):
+    "What needs all frames of a film; the exit status."
+    from mim_istd.detection.outputs import rebuild_table
+    tracks = None
+    if args.track or args.moving:
+        tracks = _track(results.out, args.moving)
+        if results.table and results.written: rebuild_table(results.out, results.written)
+    if 'film' in args.format and status != 130:
+        status = max(status, _draw_films(jobs, read, results.films, tracks))
+    if args.shard and status != 130: _finish_shard(args, jobs, status)
+    return status
 
 def _track(out, moving):
     "Link all films in the results, and say how many tracks there are."
@@ -78,6 +100,29 @@ def _track(out, moving):
     films = track_results(out, moving)
     if not films: complain('no film to track: images are one by themselves without --sequence')
     for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' if moving else ''}tracks")
+    return films
+
+# %% ../../nbs/workshop/command/detect.ipynb #4fa1792f
+def _draw_films(jobs, read, films, tracks):
+    "An overlay film of each film; 1 if one of them could not be written."
+    from mim_istd.detection.films import overlay_film
+    if not films: complain('no film to draw: images are one by themselves without --sequence')
+    failed = 0
+    for base, numbers in films.items():
+        mine = None if tracks is None else tracks.get(base, ())
+        try: overlay_film(f'{base}_overlay.mp4', _drawn(jobs, read, numbers), mine)
+        except (ValueError, OSError) as e: failed = complain(f'no {base}_overlay.mp4: {e}') or 1
+    return failed
+
+def _drawn(jobs, read, numbers):
+    "The frames of the files of one film, with what was found in them."
+    from mim_istd.data.reading import DataError
+    from mim_istd.detection.films import read_found
+    for i in numbers:
+        with contextlib.suppress(DataError):   # of a film that ends early: it was said
+            for frame in read(i):
+                path = Path(f'{_place(jobs[i], frame.index)}.json')
+                if path.is_file(): yield read_found(path, frame.image)
 
 # %% ../../nbs/workshop/command/detect.ipynb #0e0741eb
 @dataclass
@@ -108,13 +153,43 @@ def _number(jobs):
         for job, number in zip(here, sequence_numbers([job.path.name for job in here])): job.number = number
     jobs.sort(key=lambda job: (natural_order(job.path.parent), job.number))
 
+# %% ../../nbs/workshop/command/detect.ipynb #b6e4c67e
+def _out(args):
+    "The folder for the results; of a shard, one below OUT."
+    return Path(args.out)/f'{args.shard[0]}-of-{args.shard[1]}' if args.shard else Path(args.out)
+
+def _part(jobs, shard):
+    "The jobs of a shard, by names; without one, all."
+    if not shard: return jobs
+    from mim_istd.data.frames import natural_order
+    k, n = shard
+    if all(job.number is None for job in jobs): jobs = sorted(jobs, key=lambda job: natural_order(job.path))
+    return jobs[k - 1::n]
+
+def _finish_shard(args, jobs, status):
+    "A file that says that all of a shard was gone through."
+    from mim_istd.files import to_json, write_whole
+    k, n = args.shard
+    write_whole(_out(args)/'shard.json', to_json(dict(shard=k, of=n, files=len(jobs), status=status)) + '\n')
+
+# %% ../../nbs/workshop/command/detect.ipynb #ef74a7dc
+def _unfinished(folder):
+    "The shards of a folder of results that are missing or not finished, as 3/16."
+    found = {d.name: d for d in folder.iterdir() if re.fullmatch(r'\d+-of-\d+', d.name)}
+    counts = sorted({int(name.split('-of-')[1]) for name in found})
+    if counts[1:]:
+        raise ValueError(f'{folder} holds shards of {counts[0]} and of {counts[1]}, and files would count twice: keep '
+                         'those of one run')
+    return [f'{k}/{n}' for n in counts for k in range(1, n + 1) if not (folder/f'{k}-of-{n}'/'shard.json').is_file()]
+
 # %% ../../nbs/workshop/command/detect.ipynb #2cdd88ad
 def _tidy(out, jobs):
     "Remove what a killed run has left, and say what of earlier runs will not be in the table."
     from mim_istd.detection.outputs import is_result, remove_parts
     folders, bases = {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}, {job.base
             for job in jobs}
-    remove_parts(folders)
+    remove_parts(folders | {folder/'labels' for folder in folders})
+    (out/'shard.json').unlink(missing_ok=True)   # until it is finished again
     others = [f for d in folders - {job.frames for job in jobs} if d.is_dir() for f in d.glob('*.json')
               if f.with_suffix('') not in bases and is_result(f)]
     if others:
@@ -132,12 +207,15 @@ def try_to_write(folder):
 # %% ../../nbs/workshop/command/detect.ipynb #aeb95949
 class _Results:
     "Writes the results of images in threads, and counts them in their order."
-    def __init__(self, formats, out):
+    def __init__(self, formats, out, ids=None, keep=False):
         from concurrent.futures import ThreadPoolExecutor
+        from mim_istd.detection.exchange import CocoFiles
         from mim_istd.detection.outputs import TargetTable
         self.formats, self.out, self.pool, self.waiting = formats, out, ThreadPoolExecutor(2), []
         self.table = TargetTable(out/'targets.csv') if 'csv' in formats else None
+        self.coco = CocoFiles(out, ids) if 'coco' in formats else None
         self.images = self.frames = self.targets = self.failed = 0
+        self.films, self.written = {}, [] if keep else None   # base of a film -> its jobs; JSON files in their order
 
 # %% ../../nbs/workshop/command/detect.ipynb #bb8e9166
 @patch
@@ -152,7 +230,7 @@ def write(self:_Results, found, base):
 @patch
 def take(self:_Results, found, base, error):
     "Count what was written elsewhere."
-    self._not_written(base, error) if error else self._count(found)
+    self._not_written(base, error) if error else self._count(found, base)
     return len(found['targets'])
 
 # %% ../../nbs/workshop/command/detect.ipynb #37c9ea08
@@ -163,7 +241,14 @@ def settle(self:_Results, at_most=0):
         job, base, found = self.waiting.pop(0)
         try: job.result()
         except Exception as e: self._not_written(base, e)
-        else: self._count(found)
+        else: self._count(found, base)
+
+# %% ../../nbs/workshop/command/detect.ipynb #1dad461d
+@patch
+def add_film(self:_Results, job, i, base):
+    "Job `i` gave a frame, whose results are at `base`."
+    film = job.base.parent/'sequence' if base == job.base else job.base
+    self.films.setdefault(str(film), {})[i] = None   # a set that keeps its order
 
 # %% ../../nbs/workshop/command/detect.ipynb #0c3ecac5
 @patch
@@ -176,9 +261,11 @@ def __str__(self:_Results):
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 @patch
-def _count(self:_Results, found):
+def _count(self:_Results, found, base):
     if self.table: self.table.add(found)
+    if self.coco: self.coco.add(found, base)
     frame = 'frame' in found
+    if self.written is not None: self.written.append(Path(f'{base}.json'))
     self.images, self.frames, self.targets = (self.images + (not frame), self.frames + frame,
                                               self.targets + len(found['targets']))
 
@@ -201,9 +288,14 @@ def close(self:_Results, rest=()):
     for _, written in rest:
         with contextlib.suppress(OSError, TypeError): self.take(*written)   # an exception is no triple
     self.pool.shutdown()
-    try:
-        if self.table: self.table.close()
-    except OSError as e: complain(f'cannot write targets.csv ({e.strerror or e})')
+    for file, what in ((self.table, 'targets.csv'), (self.coco, 'coco.json')):
+        try:
+            if file: file.close()
+        except OSError as e: complain(f'cannot write {what} ({e.strerror or e})')
+    if self.coco and (left := self.coco.left_out):
+        self.failed += len(left)
+        complain(f'{len(left)} images are not in coco.json, {left[0]} first: --coco-ids has no number for them, or one '
+                 'for two')
 
 # %% ../../nbs/workshop/command/detect.ipynb #a73acc52
 def _is_writable(folder):
@@ -331,16 +423,21 @@ def _work(detectors, jobs, args, results, lines, processes):
                 if args.debug: raise found
                 lines.skipped(found)
                 continue
-            targets = results.take(*found) if processes else results.write(found, _place(jobs[i], found.frame))
+            if processes: targets, (frame, base) = results.take(*found), (found[0].get('frame'), found[1])
+            else:
+                frame, base = found.frame, _place(jobs[i], found.frame)
+                targets = results.write(found, base)
+            if frame is not None: results.add_film(jobs[i], i, base)
             lines.frames, lines.targets = lines.frames + 1, lines.targets + targets
         lines.end()
     results.settle()
 
 # %% ../../nbs/workshop/command/detect.ipynb #f58c2f06
-def _detect_all(detectors, jobs, args, failed):
-    "Run the jobs; the table is written even if the run is cut short."
-    out, interrupted = Path(args.out), False
-    results, lines = _Results(_formats(args), out), _Lines(jobs, args, failed)
+def _detect_all(detectors, jobs, args, failed, ids):
+    "Run the jobs; the table is written even if the run is cut short. The exit status, and the results."
+    interrupted = False
+    results = _Results(_formats(args), _out(args), ids, args.track or args.moving)
+    lines = _Lines(jobs, args, failed)
     with _processes(args, detectors[0], jobs) or contextlib.nullcontext() as there:
         try: _work(detectors, jobs, args, results, lines, there)
         except KeyboardInterrupt:
@@ -351,31 +448,47 @@ def _detect_all(detectors, jobs, args, failed):
             lines.bar.clear()
             results.close(there.rest() if there else ())
     failed = lines.failed + results.failed
-    print(f'{results}' + (f', {failed} failed' if failed else '') + f'; results in {out}')
-    return 130 if interrupted else 1 if failed else 0
+    print(f'{results}' + (f', {failed} failed' if failed else '') + f'; results in {results.out}')
+    return 130 if interrupted else 1 if failed else 0, results
 
 # %% ../../nbs/workshop/command/detect.ipynb #771b93a3
 def run_table(args):
     "mim-istd table"
+    from mim_istd.detection.exchange import CocoFiles, coco_ids
     from mim_istd.detection.outputs import lock_folder, rebuild_table, remove_parts
     folder = Path(args.folder)
     if not folder.is_dir(): raise FileNotFoundError(f'no folder {folder}')
+    if args.coco_ids and not args.coco: raise ValueError('--coco-ids numbers what --coco writes: add --coco')
+    left, ids = _unfinished(folder), args.coco_ids and coco_ids(args.coco_ids)
     with lock_folder(folder):
         remove_parts([folder])
-        count, broken = rebuild_table(folder)
+        coco = CocoFiles(folder, ids) if args.coco else None
+        try: count, broken = rebuild_table(folder, coco=coco)
+        finally:
+            if coco: coco.close()
     for path in broken: complain(f'skipped {path}: no whole result; detect its image again')
+    if left: complain(f"shards that are missing or not finished: {', '.join(left)}")
     if not count: raise ValueError(f'no result of detect in {folder}: targets.csv is made from its JSON files')
     print(f'{count} images or frames in {folder / "targets.csv"}')
-    return 1 if broken else 0
+    return 1 if broken or left else 0
 
 # %% ../../nbs/workshop/command/detect.ipynb #d698441a
+def _examples():
+    "The images of the package, and a film if it can be read."
+    from mim_istd.data.examples import example_films, example_images
+    try: import av
+    except ImportError:
+        complain("films are left out: pip install 'mim_istd[video]' reads them")
+        return example_images()
+    return [*example_images(), *example_films()[-1:]]
+
+# %% ../../nbs/workshop/command/detect.ipynb #3905a1b4
 def run_demo(args):
     "mim-istd demo"
-    from mim_istd.data.synthetic import example_images
     from mim_istd.files import write_whole
-    copies = [Path(args.out)/'images'/p.name for p in example_images()]
     try_to_write(Path(args.out))
-    for p, copy in zip(example_images(), copies): write_whole(copy, p.read_bytes())
-    given = ['detect', *map(str, copies), '-o', str(Path(args.out)),
-             *(['--device', args.device] if args.device else [])]
-    return run_detect(build_parser().parse_args(given))
+    given = _examples()
+    copies = [Path(args.out)/'images'/p.name for p in given]
+    for p, copy in zip(given, copies): write_whole(copy, p.read_bytes())
+    words = ['detect', *map(str, copies), '-o', args.out, *(['--device', args.device] if args.device else [])]
+    return run_detect(build_parser().parse_args(words))

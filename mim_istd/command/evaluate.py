@@ -18,11 +18,20 @@ def _read_predictions(args):
     return lambda data, protocol, also: evaluate_predictions(args.predictions, data, protocol, sys.stderr.isatty(),
                                                              threshold=args.threshold, also=also)
 
+# %% ../../nbs/workshop/command/evaluate.ipynb #9de15cad
+def _ignoring(detector, args):
+    "The same of a method without training, as if its maps had been written: what is ignored is left out of them."
+    from mim_istd.measure.evaluation import evaluate_predictions
+    return lambda data, protocol, also: evaluate_predictions(
+        lambda name: detector.method(data.read(data.names.index(name))[0]), data, protocol, sys.stderr.isatty(),
+        threshold=args.threshold, also=also)
+
 # %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
 def _run_filter(detector, args):
     "The same of a method without training."
     from mim_istd.baselines.classical import evaluate_classical
     if args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
+    if args.ignore: return _ignoring(detector, args)
     for name in (k for k in ('more', 'intervals', 'curve') if getattr(args, k)):
         raise ValueError(f'--{name} looks at score maps, and {args.model} is measured without keeping any: write its '
                          f"masks by 'mim-istd detect', and measure them by --predictions")

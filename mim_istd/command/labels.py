@@ -92,6 +92,13 @@ def run_labels(args):
     print(f'{len(done)} images, {n} labels; look at {sheets.count} sheet(s) in {out} before you train on {out/"masks"}')
     return 1 if left or empty else 0
 
+# %% ../../nbs/workshop/command/labels.ipynb #fe8bd473
+def _counted(boxes, ignored):
+    "The boxes of an image whose centres do not lie in ignored pixels."
+    from mim_istd.data.artefacts import lies_ignored
+    boxes = np.zeros((0, 4)) if boxes is None else boxes
+    return boxes if ignored is None else boxes[~lies_ignored(boxes[:, 1::-1] + boxes[:, :1:-1]/2 - .5, ignored)]
+
 # %% ../../nbs/workshop/command/labels.ipynb #2501c5e1
 def evaluate_on_labels(
     args, # of `mim-istd evaluate` with --labels
@@ -100,13 +107,35 @@ def evaluate_on_labels(
     from mim_istd.data.labels import read_labels, score_labels
     from mim_istd.detection.detector import Detector
     from mim_istd.files import to_json, write_whole
-    for name in (k for k in ('predictions', 'more', 'intervals', 'curve', 'tta') if getattr(args, k)):
+    for name in (k for k in ('predictions', 'intervals', 'curve', 'tta') if getattr(args, k)):
         raise ValueError(f'--{name} needs masks, and --labels are boxes or points: leave one of them out')
     source = Path(args.data)
     if not source.exists(): raise FileNotFoundError(f'No images at {source}: give their folder, or a film')
-    labels, detector = read_labels(args.labels, _sizes(source)), Detector(args.weights, args.device, args.threshold,
-                                                                          model=args.model)
-    r = score_labels({key: detector(pixels).targets for _, pixels, key in _labelled(source, labels)}, labels)
+    labels = read_labels(args.labels, _sizes(source))
+    if args.more: _check_boxes(labels)
+    detector = Detector(args.weights, args.device, args.threshold, model=args.model, ignore=args.ignore,
+                        keep_hot_pixels=args.keep_hot_pixels)
+    found = {}
+    for name, pixels, key in _labelled(source, labels):
+        ignored = detector.ignored(pixels.shape, name if source.is_dir() else source)
+        found[key] = detector(pixels, ignore=ignored).targets
+        labels[key] = _counted(labels.get(key), ignored)
+    r = score_labels(found, labels)
     print(f"labels: Pd {100*r['Pd']:.2f} ({r['found']} of {r['labels']})  precision {100*r['precision']:.2f}  "
           f"F1 {100*r['F1']:.2f}  {r['false_per_image']:.2f} false an image ({r['false']} in {r['images']})")
+    if args.more: r |= _print_boxes(found, labels)
     if args.json: write_whole(args.json, to_json({'labels': r}) + '\n')
+
+# %% ../../nbs/workshop/command/labels.ipynb #4369108b
+def _check_boxes(labels):
+    import pycocotools   # the extra `boxes`
+    if any((boxes[:, 2:] == 0).all(1).any() for boxes in labels.values()):
+        raise ValueError('--more compares boxes, and some of the --labels are points, which have none: leave it out')
+
+def _print_boxes(found, labels):
+    from mim_istd.measure.boxes import box_scores
+    r = box_scores(found, labels)
+    percent = lambda k: f"{k.replace('_', ' ')} {100*r[k]:.2f}"
+    print(f"  boxes: {'  '.join(map(percent, ('AP', 'AP50', 'AP75')))}\n  by size: "
+          + '  '.join(map(percent, ('AP_very_tiny', 'AP_tiny', 'AP_small'))))
+    return r

@@ -19,12 +19,16 @@ def complain(message):
 _EXAMPLES = """examples:
   mim-istd detect night.png                      targets in one image, results in ./detections
   mim-istd detect frames -o found -r             all images in a folder and its subfolders
-  mim-istd detect 'cam*/*.tif' --threshold 0.3   find more, at the price of false alarms
+  mim-istd detect frames --operating-point find-all  find more, at the price of false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
+  mim-istd detect flight.mp4 --track --format json csv film   … and drawn into a film
+  mim-istd detect frames --format json coco yolo              boxes for other programs
+  mim-istd detect frames --shard 3/16            the third of 16 parts of the folder, each on a machine of its own
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
   mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
+  mim-istd detect frames --ignore symbols.png    nothing is a target where this mask is white
   mim-istd detect frames --model max-median      with a filter that needs no training
 
 """
@@ -34,9 +38,13 @@ _RESULTS = """written to OUT, for each image NAME:
   NAME_overlay.png  the image with a numbered ring around each target
   NAME_mask.png     target pixels 255, others 0
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
-                    area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio)
+                    area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio),
+                    score (probability that it is real, where the weights carry a calibration; else the peak)
+  labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, peak score
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
-NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds).
+NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds);
+with --track also track, track_age (frames), moving, speed (px a frame). --format coco adds coco.json and
+coco_results.json of all images, --format film NAME_overlay.mp4 of each film, --shard 3/16 puts all into OUT/3-of-16.
 Two images of one name get their suffix, folder or a number into it. Results of the same name are replaced, others
 stay; 'mim-istd table OUT' makes targets.csv of all that lie there. Large images are scored in overlapping tiles if
 one pass would not fit into the memory. Images cannot come through a pipe: save them to files first.
@@ -90,15 +98,27 @@ _WEIGHTS = """examples:
 
 IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the protocols."""
 
-# %% ../../nbs/workshop/command/options.ipynb #6c51fdf0
-_TABLE = """example:
-  mim-istd table detections           after a run that was killed, or to have several runs in one table
+# %% ../../nbs/workshop/command/options.ipynb #0566025a
+_CALIBRATE = """examples:
+  mim-istd calibrate mine --weights runs/mine
+  mim-istd calibrate NUAA-SIRST IRSTD-1k --weights outer -o outer-calibrated.safetensors
+  mim-istd calibrate field --split all --weights outer -o field.safetensors   masked images that were not trained on
 
-OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders."""
+The images that the training held out are scored, and what is found in them is compared with their masks. Afterwards
+the score of a target is the probability that it is real, and --operating-point of 'mim-istd detect' has its names."""
+
+# %% ../../nbs/workshop/command/options.ipynb #6c51fdf0
+_TABLE = """examples:
+  mim-istd table detections           after a run that was killed, or to have several runs in one table
+  mim-istd table detections --coco    … and coco.json, coco_results.json
+
+OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders. If these are
+the shards of one run, it is said which are missing or not finished, and the status is 1."""
 
 # %% ../../nbs/workshop/command/options.ipynb #04a37b36
-_DEMO = ("three small scenes that come with the package go through 'mim-istd detect'; the images and what was found "
-         "in them lie in OUT.")
+_DEMO = """Three infrared images that come with the package, and one second of film if 'mim_istd[video]' is installed,
+go through 'mim-istd detect'. The images and what was found in them lie in OUT. Not all goes well, as on any real
+images: of aeroplane, bird and drone the first is missed, and in each image something else is taken for a target."""
 
 # %% ../../nbs/workshop/command/options.ipynb #b7a4993a
 _ANY = float('inf')
@@ -114,6 +134,13 @@ def _between(kind, low, high):
         return value
     return number
 
+# %% ../../nbs/workshop/command/options.ipynb #a1418904
+def _name_or_probability(text):
+    "An argparse type: a name as it is, and what looks like a number as one from 0 to 1."
+    try: float(text)
+    except ValueError: return text
+    return _between(float, 0, 1)(text)
+
 # %% ../../nbs/workshop/command/options.ipynb #9f0eeb22
 def _command(commands, name, help, epilog):
     "A subcommand with the options that all have."
@@ -124,7 +151,8 @@ def _command(commands, name, help, epilog):
     return p
 
 # %% ../../nbs/workshop/command/options.ipynb #090e8690
-_NETWORKS = ('laptop, wide, sharp, outer, paper, arxiv, tgrs; to compare with, acm-fpn, acm-unet, alcnet, dnanet, '
+_NETWORKS = ('laptop, wide, sharp, outer, paper, arxiv, tgrs, pyramid; to compare with, acm-fpn, acm-unet, alcnet, '
+             'dnanet, '
              'fc3net, iaanet, isnet, mdvsfa, mim-conv, mshnet, rdian, uiunet, vmamba-unet')
 _METHODS = 'top-hat, max-median, mpcm, ipi, pstnn, mslstipt'
 
@@ -146,6 +174,18 @@ def _add_threshold(p):
     p.add_argument('--threshold', type=_between(float, 0, 1), default=0.5,
                    help='a pixel is target above this probability (default: 0.5)')
 
+def _add_ignore(p):
+    p.add_argument('--ignore', metavar='PATH',
+                   help='where nothing is a target: a mask, white there, for all images of its size, or a folder of '
+                        'masks matched by name')
+    p.add_argument('--keep-hot-pixels', action='store_true',
+                   help='do not replace single pixels far beyond all others (of more than 8 bits)')
+
+def _add_point(p):
+    p.add_argument('--operating-point', metavar='NAME|P', type=_name_or_probability,
+                   help='which targets are reported: few-false, balanced or find-all, whose Pd and Fa are on the card '
+                        'of the weights, or those with a probability above P (default: all above the threshold)')
+
 # %% ../../nbs/workshop/command/options.ipynb #e7a2ecd6
 def _add_data(p):
     p.add_argument('data', metavar='DATA', help='folder or name of the data set')
@@ -164,9 +204,11 @@ def _add_detect(commands):
     _add_weights_option(p)
     _add_model(p)
     _add_threshold(p)
+    _add_point(p)
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
-    for add in (_add_speed, _add_outputs, _add_tiles, _add_streams, _add_raw): add(p)
+    _add_ignore(p)
+    for add in (_add_speed, _add_outputs, _add_shard, _add_tiles, _add_streams, _add_raw): add(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #f8ef1831
 def _add_speed(p):
@@ -182,10 +224,29 @@ def _add_speed(p):
 def _add_outputs(p):
     p.add_argument('-o', '--out', default='detections', metavar='OUT',
                    help='folder for the results (default: detections)')
-    p.add_argument('--format', nargs='+', choices=_FORMATS, default=_FORMATS, metavar='KIND',
-                   help='what to write, of overlay, mask, json, csv (default: all)')
+    p.add_argument('--format', nargs='+', choices=_FORMATS + _MORE_FORMATS, default=_FORMATS, metavar='KIND',
+                   help='what to write, of overlay, mask, json, csv (default: these four), yolo, coco, film')
+    _add_coco_ids(p)
     p.add_argument('--no-overlay', action='store_true', help='all but the overlays')
     p.add_argument('-q', '--quiet', action='store_true', help='no line for each image')
+
+# %% ../../nbs/workshop/command/options.ipynb #e75d6f0a
+_MORE_FORMATS = ['yolo', 'coco', 'film']
+
+def _add_coco_ids(p):
+    p.add_argument('--coco-ids', metavar='FILE',
+                   help='COCO file of the truth, whose image numbers are taken over (default: 1, 2, …)')
+
+# %% ../../nbs/workshop/command/options.ipynb #16540161
+def _shard(text):
+    "An argparse type: K/N, the K-th of N parts."
+    k, _, n = text.partition('/')
+    if k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n): return int(k), int(n)
+    raise argparse.ArgumentTypeError(f"{text!r} is no part of a whole: give the third of 16 as 3/16")
+
+def _add_shard(p):
+    p.add_argument('--shard', type=_shard, metavar='K/N',
+                   help="only every N-th file, from the K-th on, into OUT/K-of-N; 'mim-istd table OUT' joins all")
 
 # %% ../../nbs/workshop/command/options.ipynb #f9a4988c
 _FORMATS = ['overlay', 'mask', 'json', 'csv']
@@ -223,13 +284,15 @@ def _add_train(commands):
     p.add_argument('--model', '--preset', metavar='NAME',
                    help=f'network: {_NETWORKS} (default: laptop; --preset is its older name)')
     p.add_argument('--weights', help='begin with these weights, as for detect (default: at random)')
-    p.add_argument('--recipe', help='training recipe: quick, long, sample, paper, or a recipe.json (default: quick)')
+    p.add_argument('--recipe', help='training recipe: quick, long, sample, paper, a recipe.json, or, for the '
+                                    'networks of these names, mdvsfa and iaanet (default: quick)')
     _add_recipe_changes(p)
     p.add_argument('--minutes', type=_between(float, 0, _ANY),
                    help='stop early, at the end of an epoch; --resume goes on')
     p.add_argument('--save-every', type=_between(int, 1, _ANY), default=1, metavar='EPOCHS',
                    help='epochs from one checkpoint to the next')
     _add_device(p)
+    _add_ignore(p)
     p.add_argument('--resume', action='store_true',
                    help='go on from the last checkpoint in the run folder; with more --epochs, for longer')
 
@@ -261,13 +324,25 @@ def _add_evaluate(commands):
                    help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
     _add_device(p)
+    _add_ignore(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
     p.add_argument('--more', action='store_true',
-                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors')
+                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors; '
+                        "with --labels, COCO's average precision of boxes")
     p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
     p.add_argument('--curve', metavar='FILE',
                    help='write Pd over false alarms an image and a megapixel there, as .png or .json')
     p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
+
+# %% ../../nbs/workshop/command/options.ipynb #c42f94e4
+def _add_calibrate(commands):
+    p = _command(commands, 'calibrate', 'make the scores of weights probabilities', _CALIBRATE)
+    _add_data(p)
+    p.add_argument('more', nargs='*', metavar='DATA', help='further sets that the weights learned from')
+    p.add_argument('--split', help="a split that was not trained on, or 'all' (default: what the training held out)")
+    _add_weights_option(p)
+    p.add_argument('-o', '--out', metavar='FILE', help='weights file to write (default: the weights themselves)')
+    _add_device(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #98604e68
 def _add_synth(commands):
@@ -289,6 +364,8 @@ def _add_demo(commands):
 def _add_table(commands):
     p = _command(commands, 'table', 'make targets.csv again from the JSON files of a folder', _TABLE)
     p.add_argument('folder', metavar='OUT', help='folder with results of detect')
+    p.add_argument('--coco', action='store_true', help='also coco.json and coco_results.json')
+    _add_coco_ids(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #ec14432f
 def _add_export(commands):
@@ -350,7 +427,8 @@ def build_parser():
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for add in (_add_detect, _add_train, _add_evaluate, _add_synth, _add_export, _add_weights, _add_table, _add_labels,
+    for add in (_add_detect, _add_train, _add_evaluate, _add_calibrate, _add_synth, _add_export, _add_weights,
+                _add_table, _add_labels,
                 _add_serve, _add_demo):
         add(commands)
     return parser

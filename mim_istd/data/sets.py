@@ -18,7 +18,8 @@ import torch
 from fastcore.basics import patch
 from torch.utils.data import Dataset
 
-from .masks import MaskReader, _custom_rule, _few, _fit_mask, _one_orientation
+from .artefacts import Ignored, fill_ignored, grow_ignored, replace_hot_pixels
+from .masks import _KNOWN_MISMATCH, MaskReader, _custom_rule, _few, _fit_mask, _one_orientation
 from .reading import DataError, _bands, read_image
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #ddd33d34
@@ -74,6 +75,7 @@ _SPLITS = ('trainvaltest', 'trainval', 'train', 'val', 'test')
 # where several lists lie side by side, the first of these is meant
 PREFERRED_LISTS = ('idx_427', 'isnet_official', 'img_idx', '.')
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #60d5b19f
 def _subfolder(root, wanted, names, what):
     "The subfolder of `root` called `wanted`, or the first of `names` that is there."
     if wanted is not None:
@@ -148,6 +150,8 @@ class Folder:
     masks:dict # name -> mask file
     lists:dict # list -> {split -> text file}
     mask_rule:str|None = None # how all masks are read, see `MaskReader`
+    ignore:Ignored|None = None # regions that count nowhere
+    keep_hot_pixels:bool = False # leave single pixels far beyond all others as they are
 
     def __fspath__(self): return str(self.root)
     def __str__(self): return str(self.root)
@@ -160,7 +164,7 @@ def _check_masks_folder(folder):
         kind = {'.txt': 'YOLO', '.xml': 'Pascal VOC', '.json': 'COCO'}.get(p.suffix.lower())
         if kind:
             raise DataError(f'{folder} holds boxes ({p.name}, as of {kind}), and boxes are not masks: a mask is an '
-                                 'image that is white on the pixels of targets')
+                            f'image that is white on the pixels of targets')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #dc5011e1
 def _refuse_boxes(root):
@@ -169,8 +173,7 @@ def _refuse_boxes(root):
         if p.is_dir() and p.name.lower() in ('annotations', 'labels_txt', 'bboxes'): _check_masks_folder(p)
         if p.suffix.lower() == '.json' and b'"annotations"' in p.read_bytes()[:2**20]:
             raise DataError(f'{p} holds boxes, as of COCO, and boxes are not masks: a mask is an image that is white '
-                            f'on '
-                            'the pixels of targets')
+                            f'on the pixels of targets')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #b180e120
 def open_folder(
@@ -179,6 +182,8 @@ def open_folder(
     masks=None, # its subfolder of masks; found by itself if called masks, mask, label, labels, gt, IRSTD1k_Label
     mask_suffix='_pixels0', # what the names of masks have at their end and those of images have not
     mask_rule=None, # how values of masks are read, e.g. 'mask>0'; None: as the whole set says, see `MaskReader`
+    ignore=None, # what counts nowhere: a mask, or a folder of masks, see `Ignored`
+    keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
 ) -> Folder:
     "Looks a set's folder over without decoding any image."
     if isinstance(root, Folder): return root
@@ -191,7 +196,8 @@ def open_folder(
         _refuse_boxes(root)
         raise
     _check_masks_folder(m)
-    folder = Folder(root, _files(i), _files(m, mask_suffix), _find_lists(root, (i, m)), mask_rule)
+    folder = Folder(root, _files(i), _files(m, mask_suffix), _find_lists(root, (i, m)), mask_rule,
+                    None if ignore is None else Ignored(ignore), keep_hot_pixels)
     if not folder.images: raise DataError(f'No image in {i}: {", ".join(SUFFIXES)} are understood')
     return folder
 
@@ -212,8 +218,17 @@ def choose_list(
     for name in PREFERRED_LISTS:
         if name in self.lists: return name
     raise DataError(f'Several lists in {self.root}, none preferred: {there}. Choose one: lists=, or --lists on the '
-                    f'command '
-                    'line')
+                    f'command line')
+
+# %% ../../nbs/book/06_images_and_masks.ipynb #1eff586c
+@patch
+def _there(self:Folder, names, path):
+    "The names of the list `path`, each of which has an image."
+    missing = [n for n in names if n not in self.images]
+    if not missing: return names
+    more = f' and {len(missing) - 1} more' if missing[1:] else ''
+    raise DataError(f'{path} names {missing[0]!r}{more} without an image in {self.root}: fetch it or take it from the '
+                    f'list')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #9e380dab
 @patch
@@ -225,21 +240,14 @@ def names(
     "The image names of a split, in the list's order."
     if split == 'all': return list(self.images)
     if not self.lists:
-        raise DataError(f"No lists in {self.root}, so no split {split!r}: take all (split='all', --split "
-                                       f"all), or write {self.root/'splits'/'mine'/(split + '.txt')} with one image "
-                                       f"name a line")
+        raise DataError(f"No lists in {self.root}, so no split {split!r}: take all (split='all', --split all), or "
+                        f"write {self.root/'splits'/'mine'/(split + '.txt')} with one image name a line")
     files = self.lists[self.choose_list(lists)]
     if split == 'rest': return self._rest(lists)
     if split not in files:
-        raise DataError(f'No split {split!r} in the list {self.choose_list(lists)!r} of {self.root}: '
-                                           f'there are {", ".join(sorted(files))} and all')
-    names = _read_list(files[split])
-    missing = [n for n in names if n not in self.images]
-    if missing:
-        raise DataError(f'{files[split]} names {missing[0]!r}'
-                        + (f' and {len(missing) - 1} more' if missing[1:] else '')
-                                + f' without an image in {self.root}: fetch it or take it from the list')
-    return names
+        raise DataError(f'No split {split!r} in the list {self.choose_list(lists)!r} of {self.root}: there are '
+                        f'{", ".join(sorted(files))} and all')
+    return self._there(_read_list(files[split]), files[split])
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #ca46ee2b
 @patch
@@ -294,13 +302,12 @@ def find_dataset(
         bases += [near/'data'/'real', near/'data']
     there = {}
     for base in bases:
-        for p in sorted(base.iterdir()) if base.is_dir() else (): 
+        for p in sorted(base.iterdir()) if base.is_dir() else ():
             if p.is_dir() and p.name != 'real': there.setdefault(_plain(p.name), p)
     if _plain(path.name) in there and len(path.parts) == 1: return there[_plain(path.name)]
     raise FileNotFoundError(f'No data set {str(name_or_path)!r}: it is no folder, and the sets found are '
                             f'{", ".join(p.name for p in there.values()) or "none"}. Give its folder, or set '
-                            f'MIM_ISTD_DATA to the '
-                            'folder that holds the sets (data/README.md says how to get them)')
+                            f'MIM_ISTD_DATA to the folder that holds the sets (data/README.md says how to get them)')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #c62f89f8
 class IRSTDataset(Dataset):
@@ -314,8 +321,10 @@ class IRSTDataset(Dataset):
         seed=0, # of the transform's random choices
         cache=False, # keep all decoded pairs in memory (5 bytes a pixel)
         images=None, masks=None, mask_suffix='_pixels0', mask_rule=None, # see `open_folder`
+        ignore=None, keep_hot_pixels=False, # see `open_folder`, too
     ):
-        self.folder = open_folder(find_dataset(root), images, masks, mask_suffix, mask_rule)
+        self.folder = open_folder(find_dataset(root), images, masks, mask_suffix, mask_rule, ignore,
+                                  keep_hot_pixels)
         self.root, self.split, self.lists = self.folder.root, split, lists
         self.names = self.folder.names(split, lists) if isinstance(split, str) else [str(n) for n in split]
         self.transform, self.target, self.seed = transform, target, seed
@@ -352,6 +361,26 @@ def check_image(
     if min(H, W) < 16: raise DataError(f'{path} is {W}×{H} px, and both sides must be at least 16')
     if not any(np.isfinite(image[b]).any() for b in _bands(image.shape)): raise DataError(f'{path} has no finite pixel')
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #4d9e43ac
+@patch
+def ignored(self:Folder,
+    mask, # (H, W) 0 or 1, all targets
+    path, # of the image
+): # (H, W) bool, or None: all of it counts
+    "The pixels of an image that count nowhere: the ignored ones, and those of targets whose centroid lies there."
+    return None if self.ignore is None else grow_ignored(self.ignore(mask.shape, path), mask)
+
+@patch
+def clean(self:Folder,
+    image, # (H, W) in its own range
+    mask, # (H, W) 0 or 1
+    path, # of the image
+): # both without what is no target
+    "An image and its mask as they are learned from and measured on."
+    if not self.keep_hot_pixels: image = replace_hot_pixels(image)
+    if (ignored := self.ignored(mask, path)) is None: return image, mask
+    return fill_ignored(image, ignored), np.where(ignored, 0, mask).astype(mask.dtype)
+
 # %% ../../nbs/book/06_images_and_masks.ipynb #c4b4745b
 @patch
 def read(
@@ -366,10 +395,25 @@ def read(
     check_image(image, path)
     levels = _fit_mask(self.read_mask(mask_path), image.shape, name, mask_path, path)
     _one_orientation(path, mask_path)
-    pair = standardize(image), binarize(levels, self.target)
-    if levels.any() and not pair[1].any(): warnings.warn(self._lost(mask_path, levels), stacklevel=2)
+    image, mask = self.folder.clean(image, binarize(levels, self.target), path)
+    pair = standardize(image), mask
+    if levels.any() and not binarize(levels, self.target).any():
+        warnings.warn(self._lost(mask_path, levels), stacklevel=2)
     for a in pair: a.flags.writeable = False # a transform that changed them in place would change the cache
     return pair
+
+# %% ../../nbs/book/06_images_and_masks.ipynb #26cb4b9e
+@patch
+def ignored(self:IRSTDataset,
+    index:int, # place in `names`
+): # (H, W) bool, or None: all of it counts
+    "The pixels of an image that count nowhere, see `Folder.ignored`."
+    if self.folder.ignore is None: return None
+    path, mask_path = self.folder.images[self.names[index]], self.folder.masks[self.names[index]]
+    levels = self.read_mask(mask_path)
+    if self.names[index] in _KNOWN_MISMATCH:
+        levels = _fit_mask(levels, read_image(path).shape, self.names[index], mask_path)
+    return self.folder.ignored(binarize(levels, self.target), path)
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #3e55cfcc
 @patch

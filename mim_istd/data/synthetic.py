@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKGROUNDS', 'fractal_noise', 'clouds', 'sea', 'ground', 'sensor_noise', 'blob', 'local_background',
-           'signal_to_clutter', 'Scene', 'synthesize_scene', 'sample_scene', 'save_scene', 'make_sample_set',
-           'example_images']
+           'signal_to_clutter', 'Scene', 'synthesize_scene', 'sample_scene', 'save_scene', 'make_sample_set']
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #3e38b92a
 import os, shutil
@@ -282,8 +281,3 @@ def make_sample_set(
         os.replace(part, folder)
     finally: shutil.rmtree(part, ignore_errors=True)
     return folder
-
-# %% ../../nbs/workshop/data/synthetic.ipynb #7afee54a
-def example_images() -> list: # of paths
-    "The images that come with the package: small synthetic scenes of 8 and 14 bits."
-    return sorted((Path(mim_istd.__file__).parent/'examples').glob('*.png'))

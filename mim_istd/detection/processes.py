@@ -44,8 +44,11 @@ def _read_one(source):
     return _copied(frames[0]), [(str(w.message), w.category) for w in said]
 
 def _copied(frame):
-    "The frame with an array of its own, which may have been mapped from a file."
-    return replace(frame, image=np.ascontiguousarray(frame.image))
+    "The frame with arrays of its own, which may have been mapped from a file."
+    whole = {'image': np.ascontiguousarray(frame.image)}
+    if getattr(frame, 'picture', None) is not None: # often the image itself, which is then sent once
+        whole['picture'] = whole['image'] if frame.picture is frame.image else np.ascontiguousarray(frame.picture)
+    return replace(frame, **whole)
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p2df6069
 def _packed(score, threshold):
@@ -66,7 +69,9 @@ def _finisher():
 def _finish_one(source, frame, packed):
     "What is made of the targets of one frame."
     detector, then = _finisher()
-    found = detector.detections(_unpacked(*packed), frame.image, name=frame.name, frame=frame.index, time=frame.time)
+    shown = {k: getattr(frame, k, None) for k in ('ignored', 'picture')}
+    found = detector.detections(_unpacked(*packed), frame.image, **shown, name=frame.name, frame=frame.index,
+                                time=frame.time)
     return then(source, found)
 
 def _without_network(detector):
@@ -135,9 +140,11 @@ def finished(self:Processes,
     scored, # (source, frame, score map or exception)
 ): # yields (source, what `then` returned), or (source, exception)
     "The same in that order, finished."
+    # an operating point also looks at weaker spots
+    floor = self.detector.threshold if getattr(self.detector, 'least', None) is None else 0
     for source, frame, score in scored:
         if not isinstance(score, Exception):
-            score = self.pool.submit(_finish_one, source, _copied(frame), _packed(score, self.detector.threshold))
+            score = self.pool.submit(_finish_one, source, _copied(frame), _packed(score, floor))
         self.waiting.append((source, score))
         while self.waiting and (len(self.waiting) > self.ahead or _is_there(self.waiting[0][1])): yield self._next()
     while self.waiting: yield self._next()

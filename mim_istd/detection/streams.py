@@ -10,8 +10,11 @@ import functools
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 
-from ..data.frames import read_ahead, read_frames
+import numpy as np
+
+from ..data.frames import Frame, read_ahead, read_frames
 from ..data.reading import DataError
 from .tiles import free_memory, needed_once
 
@@ -47,7 +50,8 @@ def _or_error(function, *args):
 def _start(detector, frames):
     "Function that returns a score map or an exception for each frame of a group."
     images = [f if isinstance(f, Exception) else f.image for f in frames]
-    if detector.on_device and not isinstance(images[0], Exception) and not detector.tile_for(images[0].shape):
+    if detector.on_device and not isinstance(images[0], Exception) and min(images[0].shape) >= 16 \
+            and not detector.tile_for(images[0].shape):
         begun = _or_error(detector.start, images)
         if not isinstance(begun, Exception): return begun
         if not isinstance(begun, MemoryError): return lambda: [begun]*len(images)
@@ -97,7 +101,9 @@ def _waited(group, wait):
 # %% ../../nbs/workshop/detection/streams.ipynb #6740c565
 def _finish(detector, frame, score):
     "`Detections`, or an exception."
-    def found(): return detector.detections(score, frame.image, name=frame.name, frame=frame.index, time=frame.time)
+    def found():
+        return detector.detections(score, frame.image, ignored=frame.ignored, picture=frame.picture, name=frame.name,
+                                   frame=frame.index, time=frame.time)
     return score if isinstance(score, Exception) else _or_error(found)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #cd969849
@@ -106,6 +112,21 @@ def _some(read, source):
     frame = None
     for frame in read(source): yield frame
     if frame is None: raise DataError('no frame in it; if it is a damaged copy, fetch it again')
+
+# %% ../../nbs/workshop/detection/streams.ipynb #bf715aa7
+@dataclass(frozen=True)
+class _Shown(Frame):
+    "A frame whose image is what the network is shown."
+    picture: np.ndarray = None  # (H, W), as it came
+    ignored: np.ndarray = None  # (H, W) bool, or None
+
+def _shown(detector, frame):
+    "A frame ready for the detector, or an exception."
+    if isinstance(frame, Exception): return frame
+    def ready():
+        ignored = detector.ignored(frame.image.shape, frame.name)
+        return _Shown(detector.clean(frame.image, ignored), frame.name, frame.index, frame.time, frame.image, ignored)
+    return _or_error(ready)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #7dd90495
 def stream_detections(
@@ -120,6 +141,7 @@ def stream_detections(
     "Find the targets in all frames of all sources, in their order."
     if processes: frames = processes.frames(sources)
     else: frames = read_ahead(sources, functools.partial(_some, read), threads)
+    frames = ((source, _shown(detector, frame)) for source, frame in frames)
     scored = _scored([detector, *beside], frames, batch)
     if processes and processes.then: yield from processes.finished(_on_the_host(scored))
     else: yield from ((source, _finish(detector, frame, score)) for source, frame, score in scored)

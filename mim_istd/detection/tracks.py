@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
 from ..data.frames import natural_order
-from .outputs import is_result
+from .outputs import is_result, of_film
 from ..files import to_json, write_whole
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #f02181ee
@@ -70,7 +71,7 @@ def _run_tracker(frames, how):
     hits = [[s.hypothesis.measurement.metadata for s in t if getattr(s, 'hypothesis', None)] for t in tracks]
     return sorted([(m['frame'], m['target']) for m in h] for h in hits)
 
-# %% ../../nbs/workshop/detection/tracks.ipynb #98e11f86
+# %% ../../nbs/workshop/detection/tracks.ipynb #de913b74
 @dataclass(frozen=True)
 class TrackPoint:
     "Where a track is in one frame."
@@ -79,6 +80,7 @@ class TrackPoint:
     y: float            # centroid, row in pixels
     target: int | None  # place in the frame's list of targets; None: nothing was found here, the gap was filled
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #98e11f86
 @dataclass(frozen=True)
 class Track:
     "One target through the frames."
@@ -98,6 +100,22 @@ class Track:
     def moving(self):
         "Whether it has come at least 2 px away from where it began."
         return self.displacement >= 2
+
+# %% ../../nbs/workshop/detection/tracks.ipynb #6a020714
+@patch
+def at(self:Track, frame):
+    "The point in a frame; None before the first hit and after the last."
+    k = frame - self.points[0].frame
+    return self.points[k] if 0 <= k < len(self.points) else None
+
+@patch
+def speed(self:Track,
+    frame, # within the track
+) -> float: # px a frame
+    "How fast a target moves in a frame: the way from two frames before it to two after, divided by the frames between."
+    k = frame - self.points[0].frame
+    a, b = self.points[max(0, k - 2)], self.points[min(len(self.points) - 1, k + 2)]
+    return math.hypot(b.x - a.x, b.y - a.y) / max(1, b.frame - a.frame)
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #9d17e0f6
 def _fill(hits, frames):
@@ -120,10 +138,10 @@ def link(
 # %% ../../nbs/workshop/detection/tracks.ipynb #afc9c1fb
 def _with_tracks(detections, tracks):
     "What `Detections.to_dict` gives, each target with its track."
-    here = {p.target: (t, p.frame - t.points[0].frame) for t in tracks for p in t.points
-            if p.frame == detections['frame'] and p.target is not None}
-    none = dict(track=None, track_age=None, moving=None)
-    new = lambda i: dict(track=here[i][0].id, track_age=here[i][1], moving=here[i][0].moving) if i in here else none
+    f = detections['frame']
+    here = {p.target: dict(track=t.id, track_age=f - t.points[0].frame, moving=t.moving, speed=round(t.speed(f), 3))
+            for t in tracks if (p := t.at(f)) and p.target is not None}
+    new = lambda i: here.get(i, dict(track=None, track_age=None, moving=None, speed=None))
     return detections | {'targets': [t | new(i) for i, t in enumerate(detections['targets'])]}
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #18032b4c
@@ -148,7 +166,7 @@ def to_mot(
     return ''.join(','.join(f'{v:.6g}' for v in line) + ',-1,-1,-1\n' for line in sorted(lines))
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #ed9fb970
-_COLUMNS = 'track', 'frame', 'x', 'y', 'filled', 'track_age', 'moving', 'displacement'
+_COLUMNS = 'track', 'frame', 'x', 'y', 'filled', 'track_age', 'moving', 'displacement', 'speed'
 
 def to_track_csv(
     tracks, # of `link`
@@ -160,7 +178,8 @@ def to_track_csv(
     for t in tracks:
         for p in t.points:
             table.writerow((t.id, p.frame, f'{p.x:.2f}', f'{p.y:.2f}', int(p.target is None),
-                            p.frame - t.points[0].frame, int(t.moving), f'{t.displacement:.2f}'))
+                            p.frame - t.points[0].frame, int(t.moving), f'{t.displacement:.2f}',
+                            f'{t.speed(p.frame):.3f}'))
     return out.getvalue()
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #8b4a1283
@@ -202,7 +221,8 @@ def track_results(
     "Link the detections of every film in a folder of results."
     films, found = _films(folder), {}
     for d, results in films.items():
-        base = d.with_name(d.name.removesuffix('_frames')) if d.name.endswith('_frames') else d/'sequence'
+        film = of_film(results[0][1], results[0][0].with_suffix(''))
+        base = d.with_name(d.name.rstrip('_').removesuffix('_frames')) if film else d/'sequence'
         found[str(base)] = _track_film(base, results, moving, how)
     return found
 
@@ -218,8 +238,9 @@ def draw_tails(
     picture = picture.convert('RGB')
     draw = ImageDraw.Draw(picture)
     for t in tracks:
-        tail = [(p.x, p.y) for p in t.points if frame - length <= p.frame <= frame]
-        if not tail or not t.points[0].frame <= frame <= t.points[-1].frame: continue
+        if not t.at(frame): continue
+        k = frame - t.points[0].frame
+        tail = [(p.x, p.y) for p in t.points[max(0, k - length):k + 1]]
         if tail[1:]: draw.line(tail, fill=colour, width=1)
         draw.text((tail[-1][0] + 5, tail[-1][1] - 12), str(t.id), fill=colour, stroke_width=1, stroke_fill=(0, 0, 0))
     return picture

@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from ..model.network import MiM, MiMConfig, get_model, list_models, read_config
+from ..model.network import MiM, MiMConfig, get_model, list_models
+from ..model.configurations import read_config
 
 from ..files import to_json, write_whole
 

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from ..data.sets import SUFFIXES, IRSTDataset, standardize
-from ..data.synthetic import example_images
+from ..data.examples import example_images
 from ..detection.detector import Detector, find_targets
 from ..detection.outputs import to_display
 from .visualization import mark_targets, new_figure, small_png, stage_maps
@@ -433,7 +433,7 @@ class DetectorPanel(Explorer):
         self.path = w.Text(placeholder='or a path on the kernel\'s machine, then Enter', continuous_update=False,
                            layout=w.Layout(width='22em'))
         self.result = w.HTML()
-        self.found = self.detector(image or example_images()[0])
+        self.found = self.detector(image or example_images()[1])
         self.found = dataclasses.replace(self.found, name=Path(self.found.name).name)
         c = dict(threshold=w.FloatSlider(self.detector.threshold, min=0, max=1, step=.01, description='threshold',
                                          continuous_update=False),
@@ -446,7 +446,8 @@ class DetectorPanel(Explorer):
 # %% ../../nbs/workshop/draw/widgets.ipynb #b6b7e4ed
 @patch
 def _draw(self: DetectorPanel, threshold, min_area):
-    targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area)
+    targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area, self.detector.calibration,
+                                 self.detector.least)
     self.found = dataclasses.replace(self.found, targets=targets, mask=mask, threshold=threshold, min_area=min_area)
     self.result.value = _rows_html(self.found) + download_link(self.found)
     return draw_detections(self.found, 0 if is_live() else 10)   # a page has the table below

@@ -14,22 +14,49 @@ from typing import Tuple
 import mim_istd.kernels.chunked
 import numpy as np
 import onnx
+import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from onnxscript import FLOAT, graph, opset18 as op, script
-from torch import nn
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
+from onnxscript import FLOAT, graph, opset18 as op, optimizer, script
+from torch import Tensor, nn
 
 from .. import __version__
-from ..data.synthetic import example_images
+from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
+from ..detection.processor import fold_norms
 from ..files import write_whole
 from ..model.network import MiM
+from ..model.ss2d import SS2D, scan_order, ss2d_scan
+
+# %% ../../nbs/workshop/export/onnx.ipynb #92f0cb1e
+@torch.library.custom_op('mim_istd::ss2d_scan', mutates_args=())
+def _ss2d_op(x: Tensor, x_proj: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor,
+             directions: list[int]) -> Tensor:
+    return ss2d_scan(x, x_proj, dt_weight, dt_bias, A, D, directions).contiguous()
+
+@_ss2d_op.register_fake
+def _(x, *_): return x.new_empty(x.shape)
+
+# %% ../../nbs/workshop/export/onnx.ipynb #aa96233c
+def _mix_as_one(layer, x, z):
+    "`SS2D.mix` with its scan as one operator"
+    y = torch.ops.mim_istd.ss2d_scan(x, layer.x_proj, layer.dt_weight, layer.dt_bias, layer.A, layer.D,
+                                     list(layer.directions))
+    return layer.norm(y)*F.silu(z)
+
+def _exportable(network):
+    "A copy for exporters"
+    network = fold_norms(network.eval()).requires_grad_(False)
+    for layer in network.modules():
+        if isinstance(layer, SS2D): layer.mix = functools.partial(_mix_as_one, layer)
+    return network
 
 # %% ../../nbs/workshop/export/onnx.ipynb #7acb60e1
 @script()
 def scan_steps(A: FLOAT, zero: FLOAT, step: FLOAT, x: FLOAT, B: FLOAT, C: FLOAT) -> Tuple[FLOAT, FLOAT]:
-    "The last state (b, G, N, P) and y (L, b, G, 1, P); step and x = Δu (L, b, G, 1, P), B (L, b, G, N, 1), C its row."
+    "The last state (b, K, N, D) and y (L, b, K, 1, D); step and x = Δu (L, b, K, 1, D), B (L, b, K, N, 1), C its row."
     @graph()
     def one_token(h, step, x, B, C):
         new = op.Add(op.Mul(op.Exp(op.Mul(step, A)), h), op.Mul(x, B))
@@ -39,34 +66,101 @@ def scan_steps(A: FLOAT, zero: FLOAT, step: FLOAT, x: FLOAT, B: FLOAT, C: FLOAT)
     return last, y
 
 # %% ../../nbs/workshop/export/onnx.ipynb #66ae6f22
-def scan_long(u, step, A, B, C):
-    "One `Scan` node for a sequence of any length: u and step (b, G, P, L), A (G, N, P), B and C (b, G, N, L)."
-    first = lambda t, axis: op.Unsqueeze(op.Transpose(t, perm=[3, 0, 1, 2]), [axis])       # time first
-    shape = op.Concat(op.Shape(u, start=0, end=1), op.Constant(value_ints=list(A.shape)), axis=0)
-    x = op.Mul(u, step)
-    last, y = scan_steps(A, op.ConstantOfShape(shape), first(step, 3), first(x, 3), first(B, 4), first(C, 3))
-    return op.Transpose(op.Squeeze(y, [3]), perm=[1, 2, 3, 0]), last
+def _read(x, direction):
+    "(b, h, w, D) to tokens (h·w, b, D) in the order of one direction."
+    t = op.Transpose(x, perm=[2, 1, 0, 3] if direction % 2 else [1, 2, 0, 3])
+    shape = op.Concat(op.Constant(value_ints=[-1]), op.Shape(t, start=2), axis=0)
+    return _turned(op.Reshape(t, shape), direction)
+
+def _turned(t, direction):
+    "The tokens (L, …) from the last to the first where a direction reads backwards"
+    if direction < 2: return t
+    ints = [op.Constant(value_ints=[n]) for n in (-1, -2**62, 0, -1)]
+    return op.Slice(t, *ints)
+
+# %% ../../nbs/workshop/export/onnx.ipynb #9b574f2c
+def _unread(y, direction, x):
+    "Tokens (h·w, b, D) back on the grid of x (b, h, w, D)."
+    b, h, w, D = (op.Shape(x, start=i, end=i + 1) for i in range(4))
+    shape = op.Concat(*((w, h) if direction % 2 else (h, w)), b, D, axis=0)
+    return op.Transpose(op.Reshape(_turned(y, direction), shape),
+                        perm=[2, 1, 0, 3] if direction % 2 else [2, 0, 1, 3])
+
+# %% ../../nbs/workshop/export/onnx.ipynb #0cd4bc78
+def _rows(w, first, n):
+    "n rows of a matrix"
+    return op.Slice(w, *(op.Constant(value_ints=[i]) for i in (first, first + n, 0)))
+
+# %% ../../nbs/workshop/export/onnx.ipynb #ae6dc0c2
+def _steps_and_maps(u, weights, k, axis):
+    "Δ, B and C of direction k, from its tokens u with the channels on axis 2, (L, b, D), or 1, (L, D, b)."
+    x_proj, dt_weight, dt_bias = (op.Gather(t, op.Constant(value_int=k), axis=0) for t in weights)
+    R, N = weights[1].shape[2], (weights[0].shape[1] - weights[1].shape[2])//2
+    if axis == 1: product, bias = op.MatMul, op.Unsqueeze(dt_bias, op.Constant(value_ints=[1]))
+    else: product, bias = (lambda w, t: op.MatMul(t, op.Transpose(w, perm=[1, 0]))), dt_bias
+    part = lambda first, n: product(_rows(x_proj, first, n), u)
+    low = product(dt_weight, part(0, R)) if R else op.Mul(u, op.Constant(value_float=0.))
+    return op.Softplus(op.Add(low, bias)), part(R, N), part(R + N, N)
+
+# %% ../../nbs/workshop/export/onnx.ipynb #77485bfa
+def _stacked(parts, *axes):
+    "One tensor of the directions' parts; the first axis is theirs, the other one is for a product."
+    return op.Concat(*(op.Unsqueeze(t, op.Constant(value_ints=list(axes))) for t in parts), axis=axes[0])
+
+def _prepared(us, weights, axis):
+    "Δ, Δu, B and C of all directions, stacked in front of the channels; B is a column, C too if axis is 1."
+    steps, Bs, Cs = zip(*(_steps_and_maps(u, weights, k, axis) for k, u in enumerate(us)))
+    xs = [op.Mul(u, step) for u, step in zip(us, steps)]
+    row, column = axis + 1, axis + 2
+    return [_stacked(t, axis, a) for t, a in ((steps, row), (xs, row), (Bs, column), (Cs, row if axis == 2 else column))]
+
+# %% ../../nbs/workshop/export/onnx.ipynb #096ee0df
+def _direction(y, k, axis): return op.Gather(y, op.Constant(value_int=k), axis=axis)
+
+def _sum(parts): return functools.reduce(op.Add, parts)
+
+def scan_long(x, weights, A, directions):
+    "The scan's answers on a grid of any size, (b, h, w, D) as x, with one `Scan` node; A (K, N, D)."
+    K, N, D = len(directions), (weights[0].shape[1] - weights[1].shape[2])//2, weights[0].shape[2]
+    steps, xs, Bs, Cs = _prepared([_read(x, d) for d in directions], weights, axis=2)
+    shape = op.Concat(op.Shape(x, start=0, end=1), op.Constant(value_ints=[K, N, D]), axis=0)
+    last, y = scan_steps(A, op.ConstantOfShape(shape), steps, xs, Bs, Cs)
+    y = op.Squeeze(y, op.Constant(value_ints=[3]))
+    return _sum(_unread(_direction(y, k, 2), d, x) for k, d in enumerate(directions))
 
 # %% ../../nbs/workshop/export/onnx.ipynb #fc30a71a
-def scan_short(u, step, A, B, C):
-    "The same with the steps written out, for a length that is known."
-    L, A, h, ys = u.shape[3], op.Unsqueeze(A, [3]), None, []
-    first = lambda t, axis: op.Unsqueeze(op.Transpose(t, perm=[3, 1, 2, 0]), [axis])       # time first, batch last
-    each = lambda t, axis: op.Split(first(t, axis), axis=0, num_outputs=L)
-    for step, x, B, C in zip(each(step, 2), each(op.Mul(u, step), 2), each(B, 3), each(C, 3)):
+def _written_out(A, L, *stacked):
+    "y (L, K, D, b): the steps one after the other; Δ and Δu (L, K, 1, D, b), B and C as columns (L, K, N, 1, b)."
+    h, ys = None, []
+    A = op.Unsqueeze(A, op.Constant(value_ints=[0, 4]))
+    for step, x, B, C in zip(*(op.Split(t, axis=0, num_outputs=L) for t in stacked)):
         new = op.Mul(x, B)
         h = new if h is None else op.Add(op.Mul(op.Exp(op.Mul(step, A)), h), new)
-        ys.append(op.ReduceSum(op.Mul(h, C), [2], keepdims=0))
-    return op.Transpose(op.Concat(*ys, axis=0), perm=[3, 1, 2, 0]), op.Transpose(op.Squeeze(h, [0]), perm=[3, 0, 1, 2])
+        ys.append(op.ReduceSum(op.Mul(h, C), op.Constant(value_ints=[2]), keepdims=0))
+    return op.Concat(*ys, axis=0)
+
+# %% ../../nbs/workshop/export/onnx.ipynb #23e30aa6
+def scan_short(x, weights, A, directions):
+    "The same on a small grid of known size, with the steps written out."
+    (_, h, w, D), ints = x.shape, lambda *n: op.Constant(value_ints=list(n))
+    tokens = op.Reshape(op.Transpose(x, perm=[1, 2, 3, 0]), ints(h*w, D, -1))
+    orders = [scan_order(h, w, d) for d in directions]
+    us = [op.Gather(tokens, ints(*order.tolist()), axis=0) for order in orders]
+    steps, xs, Bs, Cs = _prepared(us, weights, axis=1)
+    y = _written_out(A, h*w, steps, xs, Bs, Cs)
+    back = [op.Gather(_direction(y, k, 1), ints(*order.argsort().tolist()), axis=0) for k, order in enumerate(orders)]
+    return op.Transpose(op.Reshape(_sum(back), ints(h, w, D, -1)), perm=[3, 0, 1, 2])
 
 # %% ../../nbs/workshop/export/onnx.ipynb #3fcc3860
 _FEW = 64   # tokens of the largest sentence: up to here the steps are written out
 
-def _translate_scan(u, step, A, B, C):
-    L = u.shape[3]
-    return (scan_short if isinstance(L, int) and L <= _FEW else scan_long)(u, step, A, B, C)
+def _translate_ss2d(x, x_proj, dt_weight, dt_bias, A, D, directions):
+    h, w = x.shape[1:3]
+    scan = scan_short if isinstance(h, int) and isinstance(w, int) and h*w <= _FEW else scan_long
+    y = scan(x, (x_proj, dt_weight, dt_bias), op.Transpose(A, perm=[0, 2, 1]), directions)
+    return op.Add(y, op.Mul(x, op.ReduceSum(D, op.Constant(value_ints=[0]), keepdims=0)))   # and the direct path
 
-_TRANSLATIONS = {torch.ops.mim_istd.chunked_scan.default: _translate_scan}
+_TRANSLATIONS = {torch.ops.mim_istd.ss2d_scan.default: _translate_ss2d}
 
 # %% ../../nbs/workshop/export/onnx.ipynb #78ed4242
 def _standardized(image):
@@ -110,15 +204,21 @@ def logits(self: ScoreMap, image):
 def forward(self: ScoreMap, image): return self.logits(image).sigmoid()
 
 # %% ../../nbs/workshop/export/onnx.ipynb #a39e2a62
-def _tidy(made):
+def _tidy(proto):
     "Sizes of the output by the names of the input's; without the exporter's notes on where a node came from"
-    proto = made.model_proto
     for given, found in zip(proto.graph.input[0].type.tensor_type.shape.dim,
                             proto.graph.output[0].type.tensor_type.shape.dim): found.CopyFrom(given)
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output,
                  *proto.graph.initializer): del part.metadata_props[:]
     del proto.graph.value_info[:]
     return proto
+
+# %% ../../nbs/workshop/export/onnx.ipynb #b0123f06
+def _simplified(model):
+    "A graph with its constants computed, equal nodes joined and unused ones dropped"
+    optimizer.fold_constants(model)
+    for once in (RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass(), RemoveUnusedNodesPass()): once(model)
+    return ir.to_proto(model)
 
 # %% ../../nbs/workshop/export/onnx.ipynb #c796bdd9
 def _followed(whole):
@@ -127,10 +227,10 @@ def _followed(whole):
     with torch.no_grad(), warnings.catch_warnings():
         # PyTorch's own exporter copies what PyTorch calls outdated: nothing that a user could mend
         warnings.filterwarnings('ignore', r'`isinstance\(treespec, LeafSpec\)`', FutureWarning)
-        made = torch.onnx.export(whole.eval(), (torch.zeros(2, 1, 70, 100),), dynamo=True, opset_version=18,
+        made = torch.onnx.export(_exportable(whole), (torch.zeros(2, 1, 70, 100),), dynamo=True, opset_version=18,
                                  input_names=['image'], output_names=['score'], dynamic_shapes=(sizes,),
-                                 custom_translation_table=_TRANSLATIONS, verbose=False)
-    proto = _tidy(made)
+                                 custom_translation_table=_TRANSLATIONS, verbose=False, optimize=False)
+    proto = _tidy(_simplified(made.model))
     proto.producer_name, proto.producer_version = 'mim_istd', __version__
     return proto
 
@@ -155,8 +255,8 @@ class ExportError(ValueError):
 
 # %% ../../nbs/workshop/export/onnx.ipynb #d1494927
 def _trials(size=None):
-    "Images to compare on: three cuts of the package's scenes, or one of a size asked for."
-    a, b, c = (as_grey(p) for p in example_images())
+    "Images to compare on: cuts of the package's three, with their targets, or one of a size asked for."
+    a, b, c = (as_grey(p)[60:188, 90:250] for p in example_images())
     return [np.resize(b, size)] if size else [a, b[:-7, :-13], c[3:100, 5:]]
 
 # %% ../../nbs/workshop/export/onnx.ipynb #e204b418

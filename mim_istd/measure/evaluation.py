@@ -8,7 +8,7 @@ __all__ = ['ResizeImage', 'resize_logits', 'protocol_view', 'predict', 'torch_de
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #ce0e3fc4
 import copy, os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
+from ..data.artefacts import Ignored, leave_out
 from ..data.reading import DataError, read_pixels
 from ..data.sets import SUFFIXES, IRSTDataset, check_image
 from ..data.augment import Resize
@@ -42,11 +43,15 @@ def protocol_view(
     dataset, # `IRSTDataset`; anything else is taken as it is
     protocol, # `Protocol`
     resize=None, # side of the square that the network is shown; None: the image as it is
+    ignore=None, # what counts nowhere: a mask, or a folder of masks; None: as the data set says
 ):
     "The data set under a protocol's rule for masks, without augmentation."
-    if not isinstance(dataset, IRSTDataset): return dataset
+    if not isinstance(dataset, IRSTDataset):
+        if ignore is not None: raise TypeError(f'ignore is for an IRSTDataset; got a {type(dataset).__name__}')
+        return dataset
     view, rule = copy.copy(dataset), protocol.truth
-    if rule != view.target: view._cache = {}
+    if rule != view.target or ignore is not None: view._cache = {}
+    if ignore is not None: view.folder = replace(view.folder, ignore=Ignored(ignore))
     size = protocol.size
     view.target, view.transform = rule, Resize(size) if size else ResizeImage(resize) if resize else None
     return view
@@ -126,20 +131,38 @@ def _network_of(model, resize):
     return getattr(model.model, 'module', model.model), resize # out of its wrapper for several processes
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #55831d58
-def _add(metrics, soft, p, y):
+def _left(p, y, region, threshold):
+    "Probabilities and target pixels (B, 1, H, W) without those of `region`, and how many count nowhere in each image."
+    maps = [leave_out(*(a[0].numpy() for a in item[:2]), item[2][0].numpy() > 0, threshold)
+            for item in zip(p, y, region)]
+    p, y = (torch.from_numpy(np.stack([m[k] for m in maps]))[:, None] for k in (0, 1))
+    return p, y, [int(m[2].sum()) for m in maps]
+
+def _add(metrics, soft, p, y, region=None):
     "One batch, probabilities and target pixels (B, 1, H, W), to all that count; adds p·y, p and y to `soft`."
-    for m in metrics: m.update(p, y)
+    if region is not None: p, y, left = _left(p, y, region, metrics[0].threshold)
+    for m in metrics:
+        m.update(p, y)
+        if region is not None and hasattr(m, 'leave_out'): m.leave_out(left)
     soft += torch.stack([(p*y).sum(), p.sum(), y.sum()]).double()
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #fa86c3f8
+def _region(view, i):
+    "A list: the pixels (1, H, W) of an item that count nowhere, or nothing."
+    if getattr(getattr(view, 'folder', None), 'ignore', None) is None: return []
+    region = view.ignored(i).astype(np.uint8)
+    if view.transform is not None: region = view.transform(region.astype(np.float32), region)[1]
+    return [torch.from_numpy(np.array(region, np.float32))[None]]
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #136098af
 def _count_all(model, view, metrics, batch_size, tta, progress):
     "Count all images of `view` in all of `metrics`; returns the sums of p·y, p and y over all pixels."
     soft = torch.zeros(3, dtype=torch.float64)
-    items = (shown(view, i) for i in _counted(len(view), progress))
-    for x, y in _same_shape(items, batch_size):
+    items = ((*shown(view, i), *_region(view, i)) for i in _counted(len(view), progress))
+    for x, y, *region in _same_shape(items, batch_size):
         p = predict(model, x, tta).float().cpu()
         if p.shape[-2:] != y.shape[-2:]: p = resize_logits(p, y.shape[-2:]).clamp(0, 1)
-        _add(metrics, soft, p, y)
+        _add(metrics, soft, p, y, *region)
     return soft.tolist()
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #7fd6b494
@@ -154,6 +177,7 @@ def evaluate(
     tta=False, # average over the four flips
     resize=None, # side of the square that is shown; None: as the learner's recipe says, else the image as it is
     device=None, # None: where the network is
+    ignore=None, # what counts nowhere: a mask, or a folder of masks; None: as the data set says
     also=(), # further objects with `update(score, target)` that see every batch, such as `TargetRanking`
 ) -> dict: # see `mim_istd.measure.metrics.summarize`; and Dice, soft_IoU, soft_Dice
     "A network's figures on whole images."
@@ -161,7 +185,7 @@ def evaluate(
     if len(dataset) == 0: raise DataError('No image to evaluate: the data set is empty')
     protocol, was_training = get_protocol(protocol), model.training
     if device is not None: model.to(torch_device(device))
-    view, metrics = protocol_view(dataset, protocol, resize), SegmentationMetrics(protocol, threshold)
+    view, metrics = protocol_view(dataset, protocol, resize, ignore), SegmentationMetrics(protocol, threshold)
     model.eval()
     try: soft = _count_all(model, view, [metrics, *also], batch_size, tta, progress)
     finally: model.train(was_training)
@@ -240,12 +264,13 @@ def _fit(p, shape, size, what):
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #98ec2c17
 def _judged(view, i, maps, size):
-    "The prediction and the target pixels of one image, as tensors (1, 1, H, W) of the size that is judged."
+    "Prediction, target pixels, and if need be what counts nowhere: (1, 1, H, W) of the size that is judged."
     name = view.names[i]
     image, mask = view.read(i)
     p = _fit(np.asarray(maps(name)), mask.shape, size, getattr(maps, 'files', {}).get(name, f'the map of {name!r}'))
     if size: mask = view.transform(image, mask)[1]
-    return tuple(torch.from_numpy(np.array(a, np.float32))[None, None] for a in (p, mask))
+    return *(torch.from_numpy(np.array(a, np.float32))[None, None] for a in (p, mask)), *(r[None]
+            for r in _region(view, i))
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #a7a53578
 def evaluate_predictions(
@@ -254,16 +279,17 @@ def evaluate_predictions(
     protocol='basicirstd', # name or `Protocol`
     progress=False, # show a bar
     *, threshold=0.5, # a pixel is predicted where its score is strictly above
+    ignore=None, # as for `evaluate`
     also=(), # as for `evaluate`
 ) -> dict: # as from `evaluate`
     "The figures of masks or score maps that any tool wrote."
     protocol = get_protocol(protocol)
-    view, metrics, wrong = protocol_view(dataset, protocol), SegmentationMetrics(protocol, threshold), []
+    view, metrics, wrong = protocol_view(dataset, protocol, ignore=ignore), SegmentationMetrics(protocol, threshold), []
     maps = predictions if callable(predictions) else Predictions(predictions, dataset.names)
     soft = torch.zeros(3, dtype=torch.float64)
     for i in _counted(len(view), progress):
-        try: p, y = _judged(view, i, maps, protocol.size)
+        try: parts = _judged(view, i, maps, protocol.size)
         except DataError as e: wrong.append(str(e))
-        else: _add([metrics, *also], soft, p, y)
+        else: _add([metrics, *also], soft, *parts)
     if wrong: raise DataError('; '.join(wrong[:3]) + (f'; and {len(wrong) - 3} more' if wrong[3:] else ''))
     return {**metrics.compute(), **_soft_scores(metrics.counts, *soft.tolist())}

@@ -86,10 +86,8 @@ def _check(u, delta, A, B, C, D, z, delta_bias):
         raise ValueError(f'B has {groups[0]} groups, which do not divide the {d} channels of u')
     bc = (b, *groups, n, L), '(B, G, N, L)' if groups else '(B, N, L)'
     for name, x, shape, meaning in (('u', u, (b, d, L), '(B, D, L)'), ('delta', delta, (b, d, L), '(B, D, L)'),
-                                    ('A', A, (d, n), '(D, N)'),
-                                    ('B', B, *bc), ('C', C, *bc), ('D', D, (d,), '(D,)'),
-                                    ('z', z, (b, d, L), '(B, D, L)'),
-                                    ('delta_bias', delta_bias, (d,), '(D,)')):
+                                    ('A', A, (d, n), '(D, N)'), ('B', B, *bc), ('C', C, *bc), ('D', D, (d,), '(D,)'),
+                                    ('z', z, (b, d, L), '(B, D, L)'), ('delta_bias', delta_bias, (d,), '(D,)')):
         if x is not None or name in ('delta', 'C'): _expect(name, x, shape, meaning, u)
 
 # %% ../../nbs/book/01_selective_scan.ipynb #c8f19205
@@ -103,7 +101,7 @@ class BackendUnavailable(RuntimeError):
     "The implementation asked for cannot run on this machine."
 
 BACKENDS = {'reference': _reference, 'loop': _loop, 'chunked': _chunked,
-            'triton': 'mim_istd.kernels.general:selective_scan_triton'}
+            'triton': 'mim_istd.kernels.scan:selective_scan_triton'}
 
 # %% ../../nbs/book/01_selective_scan.ipynb #ccf54e85
 _LOADED = {}   # modules found so far, or why not: a compiled program may look here, but not import

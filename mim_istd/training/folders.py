@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from ..files import to_json, write_whole
-from ..model.network import MiMConfig, read_config
-from .recipe import Recipe
+from ..model.network import MiMConfig
+from ..model.configurations import read_config
+from .recipe import Recipe, _of_today
 
 # %% ../../nbs/workshop/training/folders.ipynb #676ef84d
 def _torch_bytes(state):
@@ -106,6 +107,7 @@ def before_fit(self:RunFolder):
     unwrap(learn.model).load_state_dict(s['model'])
     _load_optimizer(learn.opt.opt, s['opt'])
     if s['ema']: learn.ema.load_state(s['ema'])
+    if s.get('own'): learn.own_steps.load_state(s['own'])
     if s['scaler'] and hasattr(learn, 'scaler'): learn.scaler.load_state_dict(s['scaler'])
     self.rows, self.best, learn.start = s['log'], s['best'], s['epoch']
     mbar = getattr(getattr(learn, 'progress', None), 'mbar', None)
@@ -117,9 +119,9 @@ def before_fit(self:RunFolder):
 def checkpoint(self:RunFolder):
     "All that the next epoch depends on."
     learn = self.learn
-    ema, scaler = getattr(learn, 'ema', None), getattr(learn, 'scaler', None)
+    ema, scaler, own = (getattr(learn, k, None) for k in ('ema', 'scaler', 'own_steps'))
     return {'epoch': learn.epoch + 1, 'model': unwrap(learn.model).state_dict(), 'opt': learn.opt.state_dict(),
-            'ema': ema and ema.state(), 'scaler': scaler and scaler.state_dict(),
+            'ema': ema and ema.state(), 'scaler': scaler and scaler.state_dict(), 'own': own and own.state(),
             'log': self.rows, 'best': self.best, 'card': self.card}
 
 # %% ../../nbs/workshop/training/folders.ipynb #64db8ac9
@@ -248,7 +250,9 @@ def _describe(part, dataset):
     if not hasattr(dataset, 'folder'): return found
     folder = dataset.folder
     files = (path.read_bytes() for n in dataset.names for path in (folder.images[n], folder.masks[n]))
-    return found | {f'{part}_content': _digest(files), f'{part}_rule': folder.mask_rule or dataset.target}
+    found |= {f'{part}_content': _digest(files), f'{part}_rule': folder.mask_rule or dataset.target}
+    if folder.ignore: found[f'{part}_ignored'] = _digest(dataset.ignored(i).tobytes() for i in range(len(dataset)))
+    return found | ({f'{part}_hot_pixels': 'kept'} if folder.keep_hot_pixels else {})
 
 # %% ../../nbs/workshop/training/folders.ipynb #2f6aac76
 def _check_same(then, now, out, but=()):
@@ -256,9 +260,10 @@ def _check_same(then, now, out, but=()):
     defaults = json.loads(json.dumps({'recipe': asdict(Recipe()), 'config': asdict(MiMConfig())}))
     # what older runs did not write down
     defaults['data'] = {k: v for k, v in now['data'].items() if k.endswith(('_content', '_rule'))}
+    readers = {'recipe': _of_today, 'config': read_config}
     for part in ('recipe', 'config', 'data'):
         a, b = then.get(part, {}), now[part]
-        if part == 'config' and a != b: a = read_config(a) # of an older run
+        if part in readers and a != b: a = readers[part](a) # of an older run
         # a field that a run does not name is younger than the run
         a = {k: v for k, v in defaults.get(part, {}).items() if k in b} | a
         if wrong := [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys())

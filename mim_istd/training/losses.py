@@ -193,14 +193,14 @@ def first_output(
 # what layers that make logits are called, here and in `mim_istd.baselines.deep`
 _LOGITS = re.compile(r'(^|\.)(heads?|sides|final)(\.|$)')
 
-def _logit_layers(model):
-    "The convolutions to one channel whose names say that they make logits."
+def _logit_layers(model, probability):
+    "The layers with a bias that make logits, or what else a network says, and the mean that says this probability."
+    if hasattr(model, 'prior_layers'): return model.prior_layers(probability)
     layers = [m for name, m in model.named_modules() if _LOGITS.search(name) and isinstance(m, nn.Conv2d)
               and m.out_channels == 1 and m.bias is not None]
-    if layers: return layers
+    if layers: return layers, math.log(probability/(1 - probability))
     raise ValueError(f'{type(model).__name__} has no layer called head, heads, sides or final that makes logits: '
                      f'use prior=None')
-
 
 # %% ../../nbs/book/08_losses.ipynb #5ce8b539
 def set_prior(
@@ -209,14 +209,14 @@ def set_prior(
     seed=0, # of the noise
 ):
     "Sets the biases of the layers that make logits, so that the mean logit of a new network is `probability`'s."
-    wanted, dice = math.log(probability/(1 - probability)), torch.Generator().manual_seed(seed)
+    (layers, wanted), noise = _logit_layers(model, probability), torch.Generator().manual_seed(seed)
     def shift(layer, _, y):
         layer.bias += wanted - y.mean()
         return y + (wanted - y.mean())
     statistics = {k: v.clone() for k, v in model.named_buffers()}
-    hooks = [m.register_forward_hook(shift) for m in _logit_layers(model)]
+    hooks = [m.register_forward_hook(shift) for m in layers]
     try:
-        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=dice))
+        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=noise))
     finally:
         for h in hooks: h.remove()
         for k, v in model.named_buffers(): v.copy_(statistics[k])

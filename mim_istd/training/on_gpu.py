@@ -72,7 +72,7 @@ def _read_raw(dataset, name):
     folder = dataset.folder
     image = read_image(folder.images[name])
     mask = _fit_mask(dataset.read_mask(folder.masks[name]), image.shape, name, folder.masks[name])
-    return image, binarize(mask, dataset.target)
+    return folder.clean(image, binarize(mask, dataset.target), folder.images[name])
 
 @patch
 def _lay_down(self:ImagesOnDevice, pairs, statistics):

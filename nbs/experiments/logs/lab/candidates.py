@@ -1,4 +1,7 @@
-"Networks with a pyramid of full resolution above MiM stages; `get_model('pyramid', …)` once this module is imported."
+"""Networks with a pyramid of full resolution above MiM stages, as they were tried; `get_model('candidate', …)` builds one.
+
+The one that was kept is `get_model('pyramid')` of the library. Runs of 'pyramid' whose changes name anything but its
+mixer (nested, first_stride, stage, …) were of these."""
 import dataclasses
 from dataclasses import dataclass
 
@@ -6,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mim_istd.baselines import deep
-from mim_istd.baselines.deep import Residual, conv, residuals, resize
-from mim_istd.model.block import MiMBlock, image_to_words
+from mim_istd.model.layers import Residual, conv, residuals, resize
+from mim_istd.model.block import ConvMixer, MiMBlock, image_to_words, replace_mixers
 from mim_istd.model.network import MiM, SentenceMerge, WordMerge, register_model
 from mim_istd.model.ss2d import VisualMamba
 
@@ -69,7 +71,7 @@ class MiMStages(nn.Module):
         self.enter = conv(c.widths[-1], dims[0], stride=c.first_stride//4)
         self.words = conv(c.widths[self.level], c.word_dim, 1)
         self.stages = nn.ModuleList(nn.ModuleList(
-            MiMBlock(c.word_dim*2**i, d, 16, mixer=c.mixer, inner_mixer=c.inner_mixer, d_state=c.d_state)
+            MiMBlock(c.word_dim*2**i, d, 16, inner_mixer=c.inner_mixer, d_state=c.d_state)
             for _ in range(n)) for i, (d, n) in enumerate(zip(dims, c.depths)))
         self.merges = nn.ModuleList(SentenceMerge(d) for d in dims[:-1])
         self.word_merges = nn.ModuleList(WordMerge(c.word_dim*2**i, self.p) for i in range(len(dims) - 1))
@@ -129,24 +131,10 @@ class Pyramid(nn.Module):
         return logits if len(logits) > 1 else logits[0]
 
 
-def build(**changes): return Pyramid(dataclasses.replace(PyramidConfig(), **changes))
-register_model('pyramid', build)
+def build(**changes):
+    net = Pyramid(dataclasses.replace(PyramidConfig(), **changes))
+    width = lambda m: (m.in_proj.weight if hasattr(m, 'in_proj') else m.body[0].weight).shape[1]
+    return replace_mixers(net, lambda m: ConvMixer(width(m)), inner=False) if net.config.mixer == 'conv' else net
+register_model('candidate', build)
 
 
-
-# Compiled in bf16, the gradient of `amax` compares x recomputed in float32 with a rounded maximum, finds no equal and divides by 0.
-# As an operation of its own, x is rounded both times.
-@torch.library.custom_op('lab::amax', mutates_args=())
-def amax(x: torch.Tensor, dims: list[int]) -> torch.Tensor: return x.amax(dims, True)
-@torch.library.custom_op('lab::amax_grad', mutates_args=())
-def amax_grad(g: torch.Tensor, x: torch.Tensor, y: torch.Tensor, dims: list[int]) -> torch.Tensor: return _spread(g, x, y, dims)
-def _spread(g, x, y, dims):
-    m = x == y
-    return (g*m/m.sum(dims, True).clamp(min=1)).to(x.dtype)
-amax.register_fake(lambda x, dims: x.amax(dims, True))
-amax_grad.register_fake(_spread)
-def _setup(ctx, inputs, output): ctx.save_for_backward(inputs[0], output); ctx.dims = inputs[1]
-amax.register_autograd(lambda ctx, g: (amax_grad(g, *ctx.saved_tensors, ctx.dims), None), setup_context=_setup)
-def _channel_gate(self, x): return (self.mlp(x.mean((2, 3), True)) + self.mlp(amax(x, [2, 3]))).sigmoid()
-def _spatial_gate(self, x): return self.conv(torch.cat([x.mean(1, True), amax(x, [1])], 1)).sigmoid()
-deep.ChannelGate.forward, deep.SpatialGate.forward = _channel_gate, _spatial_gate

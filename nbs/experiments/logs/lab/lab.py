@@ -3,7 +3,7 @@
 The arithmetic is that of `train()` with recipe `long`: AdamW with decay on matrices, one-cycle rate, dice + 5 bce over
 all outputs, clipping at 1, EMA 0.998, bf16, prior 0.05. It differs in this: windows are cut on the GPU (the same
 windows, bit for bit), AdamW is the fused one, and dropout draws other numbers."""
-import argparse, json, math, os, re, sys, time, traceback
+import argparse, copy, json, math, os, re, sys, time, traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import nn
 
 import mim_istd.baselines.deep # registers the peers
 import candidates # registers the candidates
+import wide
 from mim_istd.data.sets import IRSTDataset, open_folder, split_validation
 from mim_istd.measure.metrics import Counts, count_image, summarize
 from mim_istd.model.network import get_model
@@ -75,33 +76,39 @@ def _pack_part(args):
     d = IRSTDataset(root/s, names, lists, target='mask>127' if part == 'train' else 'mask==255')
     return part, s, names, ImagesOnDevice(d, 256 if not tiny else 64)
 
-def _joined(parts):
+def _joined(parts, owners=None):
     "Several `ImagesOnDevice` as one."
-    new, of = parts[0][3], lambda k: [getattr(p[3], k) for p in parts]
+    new, of = copy.copy(parts[0][3]), lambda k: [getattr(p[3], k) for p in parts]
     kind = torch.float32 if any(t.dtype == torch.float32 for t in of('pixels')) else torch.uint8
     first = np.cumsum([0] + [t.numel() for t in of('masks')])
     new.pixels = torch.cat([t.to(kind) for t in of('pixels')])
     new.first = torch.cat([t + int(f) for t, f in zip(of('first'), first)])
     for k in ('masks', 'sizes', 'statistics'): setattr(new, k, torch.cat(of(k)))
     new.shapes, new.centres = np.concatenate(of('shapes')), [c for cs in of('centres') for c in cs]
-    new.owners = [s for _, s, names, _ in parts for _ in names]
+    new.owners = owners or [s for _, s, names, _ in parts for _ in names]
     new.names = [n for _, _, names, _ in parts for n in names]
     return new
 
 def pack(o):
+    "One file for each set and part, and `ready_SET` when all of a set are there."
     from concurrent.futures import ProcessPoolExecutor
     out, tasks = Path(o.data), []
     out.mkdir(parents=True, exist_ok=True)
+    only = o.only.split(',') if o.only else list(SETS)
     for part in ('train', 'valid', 'test'):
-        for s, d in zip(only := o.only.split(',') if o.only else list(SETS), names_of(Path(o.sets), part, only, o.tiny)):
+        for s, d in zip(only, names_of(Path(o.sets), part, only, o.tiny)):
             tasks += [(Path(o.sets), part, s, d.names[k:k+40], o.tiny) for k in range(0, len(d.names), 40)]
-    with ProcessPoolExecutor(24 if not o.tiny else 1) as pool: done = list(pool.map(_pack_part, tasks))
-    for part in ('train', 'valid', 'test'):
-        images = _joined([p for p in done if p[0] == part])
-        torch.save(images, out/f'{part}.tmp'); os.replace(out/f'{part}.tmp', out/f'{part}.pt')
-        print(part, len(images), images.pixels.dtype, images.pixels.numel(), flush=True)
+    with ProcessPoolExecutor(12 if not o.tiny else 1) as pool: done = list(pool.map(_pack_part, tasks))
+    for s in only:
+        for part in ('train', 'valid', 'test'):
+            images = _joined([p for p in done if p[0] == part and p[1] == s])
+            torch.save(images, out/f'{s}_{part}.tmp'); os.replace(out/f'{s}_{part}.tmp', out/f'{s}_{part}.pt')
+            print(s, part, len(images), images.pixels.dtype, images.pixels.numel(), flush=True)
+        (out/f'ready_{s}').touch()
 
-def load(o, part, device): return torch.load(Path(o.data)/f'{part}.pt', weights_only=False).to(device)
+def load(o, part, sets, device):
+    parts = [torch.load(Path(o.data)/f'{s}_{part}.pt', weights_only=False) for s in sets]
+    return _joined([(part, None, p.names, p) for p in parts], owners=[w for p in parts for w in p.owners]).to(device)
 
 # ---- figures
 @torch.no_grad()
@@ -133,15 +140,16 @@ class Bench:
         self.o, self.job, self.device = o, job, torch.device(o.device)
         size, batch = (64, 4) if o.tiny else (256, 16)
         self.recipe = get_recipe('long', prior=0.05, size=size, batch_size=batch, **job.get('recipe', {}))
-        self.train, self.valid = load(o, 'train', self.device), load(o, 'valid', self.device)
+        self.train, self.valid = (load(o, part, job['train'], self.device) for part in ('train', 'valid'))
         net, _ = initial_state(job, 0, self.recipe.prior)
         self.model = net.to(self.device).train()
         self.windows = WindowsOnDevice(self.train, self.recipe, epoch_order)
         optimizer = capturable_optimizer(parameter_groups(self.model, self.recipe), self.recipe, self.device)
-        loss = SupervisedLoss(SumLoss(self.recipe.loss, self.recipe.loss_options), getattr(net, 'supervision', ()))
+        loss = SupervisedLoss(SumLoss(self.recipe.loss), getattr(net, 'supervision', ()))
         t = time.time()
         self.step = WholeStep(self.model, loss, self.windows, optimizer, job['steps'],
                               compiled=job.get('compiled', True) and self.device.type == 'cuda')
+        if job.get('aug') == 'wide': wide.widen_step(self.step)
         self.windows.set_epoch(0)
         for place, new in zip(self.step.plan, self.windows.plan().tensors()): place.copy_(new)
         if self.device.type == 'cuda': self.step.record()
@@ -163,7 +171,7 @@ class Bench:
         losses = self.step.losses[:steps].cpu().numpy()
         seconds = time.time() - t
         self.step.swap()
-        result = dict(name=self.job['name'], model=self.job['model'], changes=self.job.get('changes', {}), lr=lr,
+        result = dict(name=self.job['name'], model=self.job['model'], train=self.job['train'], aug=self.job.get('aug', 'plain'), changes=self.job.get('changes', {}), lr=lr,
                       seed=seed, steps=steps, batch=recipe.batch_size, size=recipe.size, images=len(self.train),
                       parameters=sum(p.numel() for p in self.model.parameters()),
                       gpu=torch.cuda.get_device_name() if self.device.type == 'cuda' else 'cpu',
@@ -179,8 +187,8 @@ class Bench:
         return result
 
     def test(self):
-        images = load(self.o, 'test', self.device)
-        return figures(self.model, images)
+        there = [s for s in self.job['test'] if (Path(self.o.data)/f'ready_{s}').exists()]
+        return figures(self.model, load(self.o, 'test', there, self.device))
 
 def write(o, result):
     with open(Path(o.out)/f'{result["name"]}.jsonl', 'a') as f: f.write(json.dumps(result) + '\n')
@@ -218,13 +226,35 @@ def do(o, job):
         write(o, result)
         if (Path(o.out)/'stop').exists(): return
 
+def retest(o, job):
+    "The missing sets' test lists for runs that were done before those sets were there."
+    images, done = load(o, 'test', job['train'], torch.device(o.device)), set()
+    until = time.time() + job.get('wait', 0)
+    while time.time() < until or not done:
+        for f in sorted(Path(o.out).glob('*.jsonl')):
+            for row in map(json.loads, f.read_text().splitlines()):
+                key = (row['name'], row['seed'])
+                if key in done or 'test' not in row or set(job['train']) <= set(row['test']): continue
+                net = get_model(row['model'], **row['changes'])
+                net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in
+                                     torch.load(Path(o.out)/f'{key[0]}_s{key[1]}.pt', weights_only=True).items()})
+                result = dict(row, kind='retest', test=figures(net.to(o.device), images))
+                with open(Path(o.out)/f'retest_{key[0]}_s{key[1]}.txt', 'w') as g: g.write(json.dumps(result) + '\n')
+                done.add(key)
+                print('retest', key, flush=True)
+        time.sleep(2)
+        if time.time() > until: return
+
 def work(o):
     "Takes jobs, the first by name, until the file `stop` appears."
     out, jobs = Path(o.out), Path(o.jobs)
     out.mkdir(parents=True, exist_ok=True), (jobs/'taken').mkdir(exist_ok=True, parents=True)
     while not (out/'stop').exists():
         mine = None
-        for p in sorted(jobs.glob('*.json')) if (Path(o.data)/'valid.pt').exists() and (Path(o.data)/'ready').exists() else ():
+        for p in sorted(jobs.glob('*.json')):
+            try: wanted = json.loads(p.read_text())
+            except FileNotFoundError: continue
+            if not all((Path(o.data)/f'ready_{s}').exists() for s in wanted['train']): continue
             try: mine = p.rename(jobs/'taken'/p.name)
             except FileNotFoundError: continue
             break
@@ -232,7 +262,7 @@ def work(o):
             if o.once: return
             time.sleep(0.5); continue
         job = json.loads(mine.read_text())
-        try: do(o, job)
+        try: retest(o, job) if job['kind'] == 'retest' else do(o, job)
         except Exception as e:
             traceback.print_exc()
             write(o, dict(name=job['name'], seed=-1, lr=0, steps=0, steps_per_s=0, record_s=0, score=0, kind='failed',
@@ -240,26 +270,13 @@ def work(o):
         torch.cuda.empty_cache() if torch.cuda.is_available() else None
         torch._dynamo.reset()
 
-def test(o):
-    "Figures on the test lists of finished runs, named on the command line: NAME_sSEED."
-    images = load(o, 'test', torch.device(o.device))
-    for name in o.names:
-        base = name.rsplit('_s', 1)[0]
-        job = json.loads(next(Path(o.jobs).glob(f'taken/*{base}.json')).read_text())
-        net = get_model(job['model'], **job.get('changes', {}))
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v
-                             for k, v in torch.load(Path(o.out)/f'{name}.pt', weights_only=True).items()})
-        f = figures(net.to(o.device), images)
-        with open(Path(o.out)/f'test_{name}.jsonl', 'a') as file: file.write(json.dumps(dict(name=name, test=f)) + '\n')
-        print(name, json.dumps(f), flush=True)
-
 if __name__ == '__main__':
     p = argparse.ArgumentParser()
-    p.add_argument('what', choices=('pack', 'work', 'test')); p.add_argument('names', nargs='*')
+    p.add_argument('what', choices=('pack', 'work')); p.add_argument('names', nargs='*')
     p.add_argument('--sets', default='data/real'); p.add_argument('--data', default='runs/lab/data')
     p.add_argument('--out', default='runs/lab/out'); p.add_argument('--jobs', default='runs/lab/jobs')
     p.add_argument('--device', default='cuda'); p.add_argument('--tiny', type=int, default=0)
     p.add_argument('--only', default=''); p.add_argument('--once', action='store_true')
     o = p.parse_args()
     torch.set_num_threads(2)
-    dict(pack=pack, work=work, test=test)[o.what](o)
+    dict(pack=pack, work=work)[o.what](o)
