@@ -197,7 +197,8 @@ def plot_reliability(
 def trade(
     judged, # list of `Judged`
     calibration, # `Calibration`
-) -> dict: # arrays, over decreasing `probability`, strictly above which is reported: Pd, Fa, false, found; least reported
+# arrays, over decreasing `probability`, strictly above which is reported: Pd, Fa, false, found; least reported
+) -> dict:
     "What each threshold on the probability finds, and what it costs."
     m, hits, areas, _ = _pooled(judged)
     order = np.argsort(-m, kind='stable')

@@ -112,7 +112,8 @@ def _prepared(us, weights, axis):
     steps, Bs, Cs = zip(*(_steps_and_maps(u, weights, k, axis) for k, u in enumerate(us)))
     xs = [op.Mul(u, step) for u, step in zip(us, steps)]
     row, column = axis + 1, axis + 2
-    return [_stacked(t, axis, a) for t, a in ((steps, row), (xs, row), (Bs, column), (Cs, row if axis == 2 else column))]
+    return [_stacked(t, axis, a) for t, a in ((steps, row), (xs, row), (Bs, column),
+                                              (Cs, row if axis == 2 else column))]
 
 # %% ../../nbs/workshop/export/onnx.ipynb #096ee0df
 def _direction(y, k, axis): return op.Gather(y, op.Constant(value_int=k), axis=axis)

@@ -671,17 +671,16 @@ def _segments(programs, chunks):
 def _ragged(L, H, T, directions): return L % T != 0 or (any(w % 2 for w in directions) and H % T != 0)
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #376176d9
-def _geometry(x, rows, K, hw, directions, shared, T):
+def _geometry(x, rows, K, hw, directions, T):
     "Programs, numbers and compile-time numbers that all scan kernels share."
     (B, L), D, (H, W), width = x.shape[:2], x.shape[-1], hw, K * rows.shape[-1]
     if max(L + 4*T, D*BLOCK) >= 2**31:
         raise ValueError(f'the kernels count tokens and states in 32 bits, got {L} tokens of {D} channels: cut them')
-    xs, xk, yk = (D, 0, B * L * D) if shared else (K * D, D, D)
     chunks, walks = triton.cdiv(L, T), triton.cdiv(D, 8) * B * K
     segments, per = _segments(walks, chunks)
-    return (walks, segments), (H, W, L, B, xs, width, xk, yk, per, chunks), dict(
+    return (walks, segments), (H, W, L, B, D, width, 0, B * L * D, per, chunks), dict(
         DIRS=sum(w << (2 * k) for k, w in enumerate(directions)), T=T, RAGGED=_ragged(L, H, T, directions),
-        WIDE=(L + 4*T) * max(xs, width, D * BLOCK // KEEP) >= WIDE_FROM, D=D, K=K, num_warps=1)
+        WIDE=(L + 4*T) * max(D, width, D * BLOCK // KEEP) >= WIDE_FROM, D=D, K=K, num_warps=1)
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #6ac4d830
 def _pointers(x, dt, rows, weight, bias, A):
@@ -705,11 +704,11 @@ def _few(x, K, hw, directions):
     return PROGRAMS // 2 < programs <= PROGRAMS and not _ragged(x.shape[1], hw[0], 2 * KEEP, directions)
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #7620606d
-def _forward_once(x, dt, rows, weight, bias, A, skip, hw, directions, y, kept, end, softplus, shared):
-    "One block of states. Fills y, kept (or None) and end, the last state (or None)."
+def _forward_once(x, dt, rows, weight, bias, A, skip, hw, directions, y, kept):
+    "One block of states. Fills y and kept (or None)."
     (K, D, N), few = A.shape, _few(x, len(A), hw, directions)
-    grid, numbers, fixed = _geometry(x, rows, K, hw, directions, shared, 2 * KEEP if few else KEEP)
-    fixed |= dict(N=N, R=_rank(weight), SOFTPLUS=softplus, maxnreg=168 if few else 128)
+    grid, numbers, fixed = _geometry(x, rows, K, hw, directions, 2 * KEEP if few else KEEP)
+    fixed |= dict(N=N, R=_rank(weight), SOFTPLUS=True, maxnreg=168 if few else 128)
     ends, seen, start = _new(x, len(x) * K, grid[1], D, N), _new(x, *grid, 32), y
     a = *_pointers(x, dt, rows, weight, bias, A), skip
     if grid[1] > 1:
@@ -718,61 +717,56 @@ def _forward_once(x, dt, rows, weight, bias, A, skip, hw, directions, y, kept, e
                                   READ=False, **fixed)
         _carry(ends, total, A, ends, start, False)
     scan_forward_kernel[grid](*a, start, y, y if kept is None else kept, ends, y, seen, *numbers, START=grid[1] > 1,
-                              SAVE=kept is not None, LAST=end is not None, READ=True, **fixed)
-    if end is not None: end.copy_(ends[:, -1])
+                              SAVE=kept is not None, LAST=False, READ=True, **fixed)
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #a882204b
 @launcher
-def launch_scan(x, dt, rows, weight, bias, A, skip, hw, directions, softplus=True, shared=True, save=False,
-                last=False):
-    """rows (blocks, B, L, K, width), A (blocks, K, D, n) -> y (K, B, L, D) or (B, L, K, D), states every KEEP steps
-    (blocks, B·K, chunks, D, n), last states (B, K, D, blocks·n), the latter two or None; float32."""
+def launch_scan(x, dt, rows, weight, bias, A, skip, hw, directions, save=False):
+    """rows (blocks, B, L, K, width), A (blocks, K, D, n) -> y (K, B, L, D) and states every KEEP steps
+    (blocks, B·K, chunks, D, n) or None; float32."""
     (blocks, K, D, n), (B, L) = A.shape, x.shape[:2]
-    y = _new(x, K, B, L, D) if shared else _new(x, B, L, K, D)
+    y = _new(x, K, B, L, D)
     part = torch.empty_like(y) if blocks > 1 else y
     kept = _new(x, blocks, B * K, triton.cdiv(L, KEEP), D, n) if save else None
-    end = _new(x, blocks, B * K, D, n) if last else None
     for i in range(blocks):
         _forward_once(x, dt, rows[i], weight, bias, A[i], torch.zeros_like(skip) if i else skip, hw, directions,
-                      part if i else y, kept[i] if save else None, end[i] if last else None, softplus, shared)
+                      part if i else y, kept[i] if save else None)
         if i: y += part
-    return y, kept, rearrange(end, 'm (b k) d n -> b k d (m n)', k=K) if last else None
+    return y, kept
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #7c2832d4
-def _gradients_start(a, A, dy, dlast, grid, numbers, fixed):
+def _gradients_start(a, A, dy, grid, numbers, fixed):
     "∂h with which each segment begins, or None for zero."
-    if grid[1] == 1: return dlast
+    if grid[1] == 1: return None
     new = lambda *shape: _new(dy, numbers[3] * len(A), grid[1], *shape)
     end, total, start = new(*A.shape[1:]), new(A.shape[1]), new(*A.shape[1:])
     scan_backward_ends_kernel[grid](*a, dy, end, total, _new(dy, *grid, 32), *numbers, **fixed, maxnreg=128)
-    _carry(end, total, A, end if dlast is None else dlast, start, True)
+    _carry(end, total, A, end, start, True)
     return start
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #c16bc0da
-def _backward_once(x, dt, rows, weight, bias, A, skip, dy, kept, hw, directions, softplus, shared, dlast):
+def _backward_once(x, dt, rows, weight, bias, A, skip, dy, kept, hw, directions):
     "One block of states: gradients of x, dt (or None), rows, weight (or None), bias, A, skip."
     (K, D, N), (B, L), R = A.shape, x.shape[:2], _rank(weight)
-    grid, numbers, fixed = _geometry(x, rows, K, hw, directions, shared, KEEP)
-    fixed |= dict(N=N, R=R, SOFTPLUS=softplus)
-    dx, drows = _new(x, *((K, B, L, D) if shared else (B, L, K, D))), _new(x, triton.cdiv(D, 8), *rows.shape)
+    grid, numbers, fixed = _geometry(x, rows, K, hw, directions, KEEP)
+    fixed |= dict(N=N, R=R, SOFTPLUS=True)
+    dx, drows = _new(x, K, B, L, D), _new(x, triton.cdiv(D, 8), *rows.shape)
     ddt, dA = torch.empty_like(dx) if R == 0 else None, _new(x, B * grid[1], K, D, N)
     dbias, dskip, dweight = (_new(x, B * grid[1] * 4, K, D, *more) for more in ((), (), (R,)))
     a = _pointers(x, dt, rows, weight, bias, A)
-    start = _gradients_start(a, A, dy, dlast, grid, numbers, fixed)
+    start = _gradients_start(a, A, dy, grid, numbers, fixed)
     scan_backward_kernel[grid](*a, skip, dy, kept, dx if start is None else start, dx, dx if R else ddt, drows, dA,
                                dweight, dbias, dskip, _new(x, *grid, 32), *numbers, START=start is not None, **fixed)
     return dx, ddt, drows.sum(0), dweight.sum(0) if R else None, dbias.sum(0), dA.sum(0), dskip.sum(0)
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #18bbd3d0
 @launcher
-def launch_scan_back(x, dt, rows, weight, bias, A, skip, dy, kept, hw, directions, softplus=True, shared=True,
-                     dlast=None):
+def launch_scan_back(x, dt, rows, weight, bias, A, skip, dy, kept, hw, directions):
     "Gradients of x, dt (or None), rows, weight (or None), bias, A, skip; shapes as in `launch_scan`."
-    last = len(A)*[None] if dlast is None else cut_states(dlast.flatten(0, 1), len(A), A.shape[-1]).contiguous()
     drows, dA, sums = [], [], None
     for i in range(len(A)):
         dx, ddt, dr, dw, db, da, ds = _backward_once(x, dt, rows[i], weight, bias, A[i], torch.zeros_like(skip) if i
-                                                     else skip, dy, kept[i], hw, directions, softplus, shared, last[i])
+                                                     else skip, dy, kept[i], hw, directions)
         drows.append(dr); dA.append(da)
         if sums is None: sums, dskip = (dx, ddt, dw, db), ds           # the skip is in the first block alone
         else: sums = [a if a is None else a.add_(b) for a, b in zip(sums, (dx, ddt, dw, db))]
@@ -854,7 +848,7 @@ def grid_forward(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias,
     flat, gate = (rearrange(t, 'b h w d -> b (h w) d') for t in (x, z))
     rows = layout.rows(flat, x_proj)
     dt, weight = layout.delta(rows, dt_weight)
-    y, kept, _ = launch_scan(flat, dt, rows, weight, dt_bias.float(), layout.states(A), D.float(), (H, W), directions,
+    y, kept = launch_scan(flat, dt, rows, weight, dt_bias.float(), layout.states(A), D.float(), (H, W), directions,
                              save=save)
     out, total = launch_merge(y, gate, norm_weight.float(), norm_bias.float(), eps, save)
     saved = (rows, total, kept) if save else (_new(x, 0), _new(x, 0), _new(x, 0))
