@@ -19,7 +19,7 @@ def complain(message):
 _EXAMPLES = """examples:
   mim-istd detect night.png                      targets in one image, results in ./detections
   mim-istd detect frames -o found -r             all images in a folder and its subfolders
-  mim-istd detect frames --operating-point find-all  find more, at the price of false alarms
+  mim-istd detect frames --operating-point few-false  report less, and fewer false alarms
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
@@ -39,7 +39,8 @@ _RESULTS = """written to OUT, for each image NAME:
   NAME_mask.png     target pixels 255, others 0
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
                     area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio),
-                    score (probability that it is real, where the weights carry a calibration; else the peak)
+                    score (probability that it is real in images like those of the calibration that the
+                    weights carry; without one the peak)
   labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, peak score
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
 NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds);
@@ -53,7 +54,7 @@ one pass would not fit into the memory. Images cannot come through a pipe: save 
 
 # %% ../../nbs/workshop/command/options.ipynb #219c2ca5
 _DETECT = _EXAMPLES + _RESULTS + """\
-exit status: 0 all images done, 1 some failed (each has a line on stderr), 2 nothing could be done or
+exit status: 0 all images done, 1 some or all failed (each has a line on stderr), 2 nothing could be done or
 no result could be written any more, 130 interrupted (Ctrl-C or SIGTERM)."""
 
 # %% ../../nbs/workshop/command/options.ipynb #bfcc1fb1
@@ -184,7 +185,8 @@ def _add_ignore(p):
 def _add_point(p):
     p.add_argument('--operating-point', metavar='NAME|P', type=_name_or_probability,
                    help='which targets are reported: few-false, balanced or find-all, whose Pd and Fa are on the card '
-                        'of the weights, or those with a probability above P (default: all above the threshold)')
+                        'of the weights, or those with a probability above P; the threshold then only outlines them '
+                        '(default: all above the threshold)')
 
 # %% ../../nbs/workshop/command/options.ipynb #e7a2ecd6
 def _add_data(p):

@@ -181,6 +181,8 @@ def _choose(self:Detector, point):
     "The calibration of the weights, and the probability above which a target is reported; None: any."
     self.calibration, self.operating_point, self.least = read_calibration(self.card), point, None
     if point is None: return
+    if self.method:
+        raise ValueError(f'operating_point={point} needs a calibration, and a filter has none: take a threshold')
     if self.calibration is None:
         raise ValueError(f'operating_point={point} needs a calibration, and {self.path or "this detector"} carries '
                          f'none: mim-istd calibrate DATA --weights … makes it, and a threshold does without')

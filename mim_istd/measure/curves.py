@@ -106,9 +106,12 @@ def plot_froc(
         x, half = c[f'false_per_{per}'], np.argmin(abs(c['threshold'] - .5))
         line, = ax.plot(x, c['Pd'], marker='.', label=name)
         ax.plot(x[half], c['Pd'][half], 'o', mfc='none', ms=9, color=line.get_color())
-    ax.set_xscale('symlog', linthresh=.1 if per == 'image' else 1)
+    some = np.concatenate([c[f'false_per_{per}'] for c in curves.values()])
+    some = some[some > 0]
+    if len(some) and some.max() > 30*some.min(): ax.set_xscale('symlog', linthresh=.1 if per == 'image' else 1)
     ax.set(xlabel=f'false alarms per {per}', ylabel='Pd', ylim=(-.03, 1.03), xlim=(0, None))
-    if len(curves) > 1: ax.legend(loc='lower right')
+    ax.plot([], [], 'o', mfc='none', ms=9, color='.4', label='threshold 0.5')
+    ax.legend(loc='lower right')
     return ax
 
 # %% ../../nbs/workshop/measure/curves.ipynb #3a137a1d
