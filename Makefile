@@ -17,7 +17,8 @@ env: $(VENV)/.ready
 $(VENV)/.ready: settings.ini setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@# Python compiles a module when it is first imported; compiling all of them here would take as long as the rest
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@# an independent Pd/Fa to check ours against; its bound on NumPy is older than the code needs
 	$(BIN)/pip install --quiet --no-deps pyirstdmetrics==1.0.2
 	@# nbdev 3 spells its commands with hyphens; offer the underscores too
