@@ -23,13 +23,21 @@ from ..files import to_json, write_whole
 from ..kernels.benchmark import describe
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b1267043
-def scene(shape, seed=0):
-    "An image with a few targets, uint8."
+def scene(
+    shape, # (H, W), px
+    seed=0, # the same seed draws the same scene
+) -> np.ndarray: # (H, W) uint8
+    "An image with a few targets."
     return synthesize_scene(seed, shape=shape, background=('clouds', 'sea', 'ground')[seed % 3], targets=3,
                             scr=(6, 12)).image
 
-def median_ms(call, runs=50, warm_up=5):
-    "Median time of a call that returns when all is done."
+# %% ../../nbs/workshop/detection/benchmark.ipynb #1549db29
+def median_ms(
+    call, # returns when all is done
+    runs=50, # that count
+    warm_up=5, # before them
+) -> float: # ms
+    "Median time of a call."
     times = []
     for _ in range(warm_up + runs):
         start = time.perf_counter()
@@ -37,22 +45,33 @@ def median_ms(call, runs=50, warm_up=5):
         times.append(1e3 * (time.perf_counter() - start))
     return statistics.median(times[warm_up:])
 
-def once_ms(call): return median_ms(call, 1, 0)
+# %% ../../nbs/workshop/detection/benchmark.ipynb #96f70486
+def once_ms(call) -> float: # ms
+    "Time of a single call, without a warm-up."
+    return median_ms(call, 1, 0)
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b496e8c2
 class Eager:
-    "Score maps without graphs."
+    "Score maps of the default network, called layer by layer."
     def __init__(self, device):
         self.network, self.device = load_weights('default', device), torch.device(device)
 
     @torch.inference_mode()
-    def __call__(self, image):
+    def __call__(self,
+        image, # (H, W) grey
+    ) -> np.ndarray: # (H, W) float32, probabilities
         shown = torch.from_numpy(standardize(image))[None, None].to(self.device)
         return self.network(shown)[0, 0].float().sigmoid().cpu().numpy()
 
+# %% ../../nbs/workshop/detection/benchmark.ipynb #4a9379a7
+def _graphs(detector):
+    "How many shapes are recorded."
+    kept = detector.on_device.recorded.graphs.values() if detector.on_device else ()
+    return sum(not isinstance(g, str) for g in kept)
+
 # %% ../../nbs/workshop/detection/benchmark.ipynb #beb605b0
-def time_one(device, sides=(256, 512), runs=50):
-    "ms of a call, before and now, and where it goes."
+def time_one(device, sides=(256, 512), runs=50) -> dict: # side, px -> figures
+    "ms of a call on a square image, eager (`before`) and as a detector does it (`now`), and where the time goes."
     detector, eager, rows = Detector(device=device), Eager(device), {}
     for side in sides:
         image = scene((side, side))
@@ -65,13 +84,8 @@ def time_one(device, sides=(256, 512), runs=50):
                           found=len(detector(image)), graphs=_graphs(detector))
     return rows
 
-def _graphs(detector):
-    "How many shapes are recorded."
-    kept = detector.on_device.recorded.graphs.values() if detector.on_device else ()
-    return sum(not isinstance(g, str) for g in kept)
-
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bdd24376
-def check_scores(device, shapes=((256, 256), (480, 640), (333, 500))):
+def check_scores(device, shapes=((256, 256), (480, 640), (333, 500))) -> dict: # precision -> figures
     "Largest difference of the scores from those of the eager network, and pixels of the masks that differ."
     eager, found = Eager(device), {p: [0., 0, 0] for p in PRECISIONS}
     for precision, row in found.items():
@@ -86,12 +100,26 @@ def check_scores(device, shapes=((256, 256), (480, 640), (333, 500))):
     return {p: dict(zip(('difference', 'pixels_changed', 'pixels'), row)) for p, row in found.items()}
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b6a30c16
-def time_new_sizes(device, sizes=((480, 640), (500, 333), (288, 384), (720, 1280), (200, 210), (512, 640))):
-    "ms of the first, second and third call at sizes that come for the first time."
+# size -> [ms]
+def time_new_sizes(device, sizes=((480, 640), (500, 333), (288, 384), (720, 1280), (200, 210), (512, 640))) -> dict:
+    "size -> ms of the first, second and third call, at sizes that come for the first time."
     detector = Detector(device=device)
     detector(scene((256, 256)))
     return {f'{H} × {W}': [once_ms(lambda: detector(image)) for _ in range(3)]
             for H, W in sizes for image in [scene((H, W))]}
+
+# %% ../../nbs/workshop/detection/benchmark.ipynb #a4ec38bf
+def _python(*arguments, timeout, **environment):
+    "What a Python process prints, and the seconds that it took; `RuntimeError` if it fails or takes too long."
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, env={**os.environ, **environment}, start_new_session=True)
+    try: said, complained = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as e:
+        os.killpg(process.pid, signal.SIGKILL)   # with the processes that it has started
+        raise RuntimeError(f'stopped after {timeout} s') from e
+    if process.returncode: raise RuntimeError(f'exit status {process.returncode}: {complained[-1500:]}')
+    return said, time.perf_counter() - start
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b6ad5d85
 _FIRST = """
@@ -105,28 +133,20 @@ detector(scene((480, 640))); print(json.dumps(dict(load=loaded - start, call=cal
                                                    next_size=time.perf_counter() - called)))
 """
 
-def _python(*arguments, timeout, **environment):
-    "What a Python process prints, and the seconds that it took; `RuntimeError` if it fails or takes too long."
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, env={**os.environ, **environment}, start_new_session=True)
-    try: said, complained = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired as e:
-        os.killpg(process.pid, signal.SIGKILL)   # with the processes that it has started
-        raise RuntimeError(f'stopped after {timeout} s') from e
-    if process.returncode: raise RuntimeError(f'exit status {process.returncode}: {complained[-1500:]}')
-    return said, time.perf_counter() - start
-
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b697652d
-def time_first(device, timeout=60):
+def time_first(device, timeout=60) -> dict: # empty_cache, filled_cache -> seconds
     "Seconds of loading, the first call and the next size: without and with Triton's cache."
     with tempfile.TemporaryDirectory() as cache:
         run = lambda: json.loads(_python('-c', _FIRST, device, timeout=timeout, TRITON_CACHE_DIR=cache)[0])
         return dict(empty_cache=run(), filled_cache=run())
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b9163f5a
-def gpu_ms(on_device, batch, runs=20):
-    "Time between two events around one replayed batch (B, H, W) that is there already."
+def gpu_ms(
+    on_device, # `DeviceScores`
+    batch, # (B, H, W) on the GPU
+    runs=20, # replays between the events
+) -> float: # ms
+    "The GPU's time for one replayed batch."
     with torch.inference_mode(), computing_in(on_device.precision, on_device.device):
         for _ in range(3): on_device.recorded(batch)
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -138,7 +158,7 @@ def gpu_ms(on_device, batch, runs=20):
     return first.elapsed_time(last) / runs
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b6e7a2e3
-def time_gpu(device, shapes=((1, 256, 256), (1, 512, 512), (16, 512, 640))):
+def time_gpu(device, shapes=((1, 256, 256), (1, 512, 512), (16, 512, 640))) -> dict: # -> {'B × H × W': ms}
     "ms of the GPU by precision, layout and shape."
     import mim_istd.model.network as network
     lay, rows = network._channels_last, {}
@@ -154,8 +174,8 @@ def time_gpu(device, shapes=((1, 256, 256), (1, 512, 512), (16, 512, 640))):
     return rows
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b89968b4
-def profile(device, shape=(1, 512, 512), most=20):
-    "Kernels of one call, by time: [name, calls, µs]; how many there are, and how long they take together."
+def profile(device, shape=(1, 512, 512), most=20) -> dict: # kernels: count, us: µs of all, most: rows
+    "Kernels of one call on a GPU; the `most` expensive ones first, as (name, calls, µs)."
     on, batch = DeviceScores(for_gpu(load_weights('default', device)), device), torch.rand(shape, device=device)
     with torch.inference_mode(), computing_in('fp32', device):
         for _ in range(2): on._scores(batch)
@@ -166,8 +186,8 @@ def profile(device, shape=(1, 512, 512), most=20):
     return dict(kernels=sum(r[1] for r in rows), us=sum(r[2] for r in rows), most=rows[:most])
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b73fb497
-def make_folder(folder, count, shape=(512, 640), different=40):
-    "PNG files, of which so many differ."
+def make_folder(folder, count, shape=(512, 640), different=40) -> Path: # the folder
+    "A new folder of `count` PNG files, of which at most `different` differ."
     folder.mkdir(parents=True)
     for k in range(min(count, different)): Image.fromarray(scene(shape, k)).save(folder/f'{k:05d}.png')
     for k in range(different, count):
@@ -175,7 +195,7 @@ def make_folder(folder, count, shape=(512, 640), different=40):
     return folder
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bdab581e
-def time_folder(device, tmp, formats, counts=(200, 2000), timeout=60):
+def time_folder(device, tmp, formats, counts=(200, 2000), timeout=60) -> dict:
     "Images a second of `mim-istd detect`, and seconds of the whole command."
     seconds = []
     for count in counts:
@@ -188,7 +208,7 @@ def time_folder(device, tmp, formats, counts=(200, 2000), timeout=60):
     return dict(images_per_s=(counts[1] - counts[0]) / (seconds[1] - seconds[0]), seconds=dict(zip(counts, seconds)))
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bd8c7e69
-def make_film(path, count, shape=(512, 640)):
+def make_film(path, count, shape=(512, 640)) -> tuple: # (file, options of the command that reads it)
     "A film of a scene that moves; raw frames where PyAV is missing."
     still = [np.pad(scene(shape, k), 32, mode='reflect') for k in range(2)]
     frames = (still[k // 64 % 2][k % 64:, k % 64:][:shape[0], :shape[1]] for k in range(count))
@@ -204,7 +224,7 @@ def make_film(path, count, shape=(512, 640)):
     return path, []
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b034f6a0
-def time_film(device, tmp, counts=(100, 1500), timeout=40):
+def time_film(device, tmp, counts=(100, 1500), timeout=40) -> dict:
     "Frames a second of `mim-istd detect` with tables alone."
     seconds = []
     for count in counts:
@@ -232,8 +252,9 @@ def _parts(device, tmp, quick, left):
     yield 'film', lambda: time_film(device, tmp, **small())
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b91c7c26
-def run(device=None, quick=False, only=None, limit=150, show=lambda *_: None):
-    "All figures, as a dictionary."
+# part -> figures, or what went wrong
+def run(device=None, quick=False, only=None, limit=150, show=lambda *_: None) -> dict:
+    "Part -> figures or what went wrong, in at most about `limit` seconds; `only` names the parts that are wanted."
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     start = time.perf_counter()
     left = lambda: limit - (time.perf_counter() - start)
@@ -250,6 +271,7 @@ def run(device=None, quick=False, only=None, limit=150, show=lambda *_: None):
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b8b8f99f
 def main(arguments=None):
+    "The command `python -m mim_istd.detection.benchmark`."
     parser = argparse.ArgumentParser(description='Time what a user of the detector waits for.')
     parser.add_argument('--json', help='write all figures to this file')
     parser.add_argument('--device', help='cpu, cuda, cuda:1 (default: a GPU if there is one)')

@@ -110,21 +110,22 @@ class Calibration:
         return 1 / (1 + np.exp(-(self.slope * np.asarray(m, np.float64) + self.offset)))
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #43b4a97f
-FEWEST = 10   # candidates of each kind
-
 def _pooled(judged):
     "Mean logits, hits and areas of all candidates, and the image of each."
     at = np.repeat(np.arange(len(judged)), [len(j.hits) for j in judged])
-    columns = (np.concatenate([getattr(j, k) for j in judged]) for k in ('mean_logits', 'hits', 'areas'))
-    m, hits, areas = columns
+    m, hits, areas = (np.concatenate([getattr(j, k) for j in judged]) for k in ('mean_logits', 'hits', 'areas'))
     return m, hits.astype(bool), areas, at
 
+# %% ../../nbs/workshop/detection/calibration.ipynb #8bc4a52a
 def _line(m, hits):
+    "The most likely line for mean logits (n,) and hits (n,)."
     from sklearn.linear_model import LogisticRegression
     line = LogisticRegression().fit(m[:, None], hits)
     return Calibration(round(float(line.coef_[0, 0]), 4), round(float(line.intercept_[0]), 4))
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #4efe8bb6
+FEWEST = 10   # candidates of each kind
+
 def fit_line(
     judged, # list of `Judged`, one an image
 ) -> Calibration: # without operating points
@@ -145,6 +146,7 @@ def _bins(p, hits, bins):
     parts = [c for c in np.array_split(np.argsort(p, kind='stable'), bins) if len(c)]
     return np.array([(p[c].mean(), hits[c].mean(), len(c)) for c in parts]).reshape(-1, 3).T
 
+# %% ../../nbs/workshop/detection/calibration.ipynb #0dc449fe
 def calibration_error(
     p, # (n,) probabilities
     hits, # (n,) bool
@@ -197,8 +199,7 @@ def plot_reliability(
 def trade(
     judged, # list of `Judged`
     calibration, # `Calibration`
-# arrays, over decreasing `probability`, strictly above which is reported: Pd, Fa, false, found; least reported
-) -> dict:
+) -> dict: # arrays: probability, decreasing, strictly above which is reported; least reported; Pd, Fa, false, found
     "What each threshold on the probability finds, and what it costs."
     m, hits, areas, _ = _pooled(judged)
     order = np.argsort(-m, kind='stable')
@@ -246,6 +247,7 @@ def least(self:Calibration,
 # %% ../../nbs/workshop/detection/calibration.ipynb #abe6f19f
 def _names_digest(names): return hashlib.sha256('\n'.join(names).encode(errors='surrogateescape')).hexdigest()[:16]
 
+# %% ../../nbs/workshop/detection/calibration.ipynb #2d1d8d02
 def held_out(
     card, # of the weights
     folder, # `Folder` of a set
@@ -273,7 +275,7 @@ def _check_known(lists, folder):
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #27dcf2c4
 def _images(detector, sets, lists, split, protocol):
-    "Data sets of the images to calibrate on."
+    "Yields an `IRSTDataset` of the images to calibrate on for each set; `ValueError` if the lists do not fit."
     sets = list(sets) if isinstance(sets, (list, tuple)) else [sets]
     lists = list(lists) if isinstance(lists, (list, tuple)) else [lists] * len(sets)
     if split == 'test': raise ValueError("split='test': a test list that a calibration was fitted to tests nothing; "
@@ -298,6 +300,15 @@ def judge_all(
     return [judge(detector.score(read(dataset.names[i])), dataset.read(i)[1], protocol)
             for i in _counted(len(dataset), progress)]
 
+# %% ../../nbs/workshop/detection/calibration.ipynb #7b11e211
+def _about(judged, images, split, protocol):
+    "What a card says of how a calibration was measured."
+    _, hits, *_ = _pooled(judged)
+    return dict(images=images, split=split or 'held out of the training', protocol=get_protocol(protocol).name,
+                targets=sum(j.targets for j in judged), candidates=len(hits), real=int(hits.sum()),
+                calibration_error=error_by_halves(judged),
+                note='Pd and Fa of the operating points are those of the images that chose them')
+
 # %% ../../nbs/workshop/detection/calibration.ipynb #70169b9e
 def calibrate(
     detector, # `Detector` with the weights
@@ -307,7 +318,7 @@ def calibrate(
     protocol='basicirstd', # name or `Protocol`
     progress=False, # show a bar
 ) -> Calibration:
-    "Fit the calibration of weights on images that were held out of their training."
+    "Fit the calibration of weights on images that were held out of their training; `DataError` if there are too few."
     if detector.model is None: raise ValueError('only weights of a network are calibrated; a filter has none')
     judged, about = [], {}
     for dataset in _images(detector, sets, lists, split, protocol):
@@ -316,15 +327,6 @@ def calibrate(
     line = fit_line(judged)
     return Calibration(line.slope, line.offset, points=operating_points(judged, line),
                        about=_about(judged, about, split, protocol))
-
-# %% ../../nbs/workshop/detection/calibration.ipynb #7b11e211
-def _about(judged, images, split, protocol):
-    "What a card says of how a calibration was measured."
-    _, hits, *_ = _pooled(judged)
-    return dict(images=images, split=split or 'held out of the training', protocol=get_protocol(protocol).name,
-                targets=sum(j.targets for j in judged), candidates=len(hits), real=int(hits.sum()),
-                calibration_error=error_by_halves(judged),
-                note='Pd and Fa of the operating points are those of the images that chose them')
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #6b476000
 def save_calibration(

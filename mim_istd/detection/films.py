@@ -41,7 +41,7 @@ def draw_frame(
     tail=20, # frames that a tail reaches back
     colour=(255, 220, 0), # of targets; of those on a track, if there are tracks
 ) -> Image.Image: # RGB
-    "A frame with boxes, track numbers and tails."
+    "A frame with boxes, track numbers and tails, at the size of the frame."
     picture = Image.fromarray(found.image).convert('RGB')
     draw = ImageDraw.Draw(picture)
     on_track = {p.target for t in tracks or () if (p := t.at(found.frame))}
@@ -75,7 +75,7 @@ def write_film(
     pictures, # PIL images of one size, one after the other
     rate=25, # frames a second
 ):
-    "A film, whole or not at all. `ModuleNotFoundError` without PyAV."
+    "A film, whole or not at all. `ModuleNotFoundError` without PyAV; `ValueError` without frames, or for two sizes."
     try: import av
     except ModuleNotFoundError as e:
         raise ModuleNotFoundError("writing films needs PyAV: pip install 'mim_istd[video]'", name='av') from e
@@ -99,6 +99,7 @@ def _rate(found):
     rate = 1 / (times[1] - times[0]) if len(times) == 2 and times[1] > times[0] else 25
     return rate, itertools.chain(first, found)
 
+# %% ../../nbs/workshop/detection/films.ipynb #525680b2
 def overlay_film(
     path, # .mp4
     found, # `Detections` of the frames in their order, as from `Detector.stream`; they may come one by one

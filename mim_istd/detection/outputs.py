@@ -40,25 +40,27 @@ class Detections:
         size = ' × '.join(map(str, self.image.shape[::-1]))
         return f"Detections({len(self)} targets in {size} px{', ' + self.name if self.name else ''})"
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #cce92ea1
+def _row(i, target):
+    "Plain numbers of the `i`-th target."
+    row = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(target).items()}
+    scr = round(target.scr, 2) if math.isfinite(target.scr) else None
+    return dict(id=i, **row | {'box': list(target.box), 'scr': scr})
+
 # %% ../../nbs/workshop/detection/outputs.ipynb #33269473
 @patch
 def to_dict(self:Detections):
-    "Plain numbers, rounded to what they are worth; a ratio without a value is None."
+    "What was found, as JSON can hold it; pixels count from 0, a time is in seconds, an `scr` without a value is None."
     H, W = self.image.shape
     stream = {k: v for k, v in (('frame', self.frame), ('time', self.time)) if v is not None}
     name = self.name.encode('utf-8', 'backslashreplace').decode()   # a file name may be no UTF-8
     return dict(image=name, **stream, width=W, height=H, threshold=self.threshold, min_area=self.min_area,
                 targets=[_row(i, t) for i, t in enumerate(self.targets, 1)])
 
-def _row(i, target):
-    row = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(target).items()}
-    scr = round(target.scr, 2) if math.isfinite(target.scr) else None
-    return dict(id=i, **row | {'box': list(target.box), 'scr': scr})
-
 # %% ../../nbs/workshop/detection/outputs.ipynb #e15c8271
 @patch
 def to_json(self:Detections):
-    "The same as text."
+    "The same as JSON text, ending with a line break."
     return _as_json(self.to_dict(), indent=1, ascii=False) + '\n'
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #31526355
@@ -66,8 +68,9 @@ CSV_FIELDS = ('image', 'id', 'x', 'y', 'x0', 'y0', 'x1', 'y1', 'area', 'peak', '
 _STREAM_FIELDS = ('image', 'frame', 'time', *CSV_FIELDS[1:])   # where there are frames
 _TRACK_FIELDS = (*_STREAM_FIELDS, 'track', 'track_age', 'moving', 'speed')   # where they were linked
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #1bd5d58e
 def _csv_rows(detections, fields):
-    "What `Detections.to_dict` gives as lines of a table."
+    "What `Detections.to_dict` gives, as lines of a table with these columns."
     out = io.StringIO()
     table = csv.writer(out, lineterminator='\n')
     plain = lambda v: '' if v is None else int(v) if isinstance(v, bool) else v
@@ -191,7 +194,9 @@ def is_result(
         with open(path, 'rb') as f: return f.read(12).startswith(b'{\n "image":')
     except OSError: return False
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #59fc8d08
 def _is_output(f):
+    "Whether a file is an overlay or a mask of an earlier run."
     base = re.sub('_(overlay|mask)[.]png$', '', f.name)
     return base != f.name and is_result(f.with_name(f'{base}.json'))
 
@@ -208,6 +213,7 @@ def of_film(
 _STYLES = (lambda n, f, top: n, lambda n, f, top: f'{n}_{f.suffix[1:]}', lambda n, f, top: f'{top.resolve().name}/{n}',
            lambda n, f, top: f'{top.resolve().name}/{n}_{f.suffix[1:]}')
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #e9424c99
 def output_names(
     images, # (file, folder it was found under), from `find_images`
 ) -> list: # a relative name for each, without suffix, all different
@@ -224,6 +230,20 @@ def output_names(
         used.add(names[i].lower())
     return [names[i] for i in range(len(images))]
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #5e0be5fa
+def _png(picture):
+    "A picture as the bytes of a PNG file."
+    out = io.BytesIO()
+    large = picture.width * picture.height > _LARGE
+    picture.save(out, 'PNG', **dict(compress_level=1) if large else {})
+    return out.getbuffer()
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #2c1dd617
+def _yolo(detections):
+    "The boxes as the bytes of a YOLO file."
+    from mim_istd.data.labels import to_yolo
+    return to_yolo(detections).encode()
+
 # %% ../../nbs/workshop/detection/outputs.ipynb #19f68d1c
 FORMATS = ('overlay', 'mask', 'json', 'csv')   # what is written unless something else is asked for
 
@@ -233,12 +253,8 @@ def write_outputs(
     formats=FORMATS, # which of them; 'yolo' too, as the file of that name in a folder labels beside BASE
 ) -> list: # files written
     "Write what was found in one image; 'csv' and 'coco' are left to the caller, who has all images."
-    def png(picture):
-        out = io.BytesIO()
-        picture.save(out, 'PNG', **dict(compress_level=1) if detections.mask.size > _LARGE else {})
-        return out.getbuffer()
-    make = {'overlay': ('_overlay.png', lambda: png(detections.overlay())),
-            'mask': ('_mask.png', lambda: png(Image.fromarray(detections.mask.view(np.uint8) * np.uint8(255)))),
+    make = {'overlay': ('_overlay.png', lambda: _png(detections.overlay())),
+            'mask': ('_mask.png', lambda: _png(Image.fromarray(detections.mask.view(np.uint8) * np.uint8(255)))),
             'yolo': ('.txt', lambda: _yolo(detections)), 'json': ('.json', lambda: detections.to_json().encode())}
     written = []
     for kind in (k for k in make if k in formats):
@@ -247,10 +263,6 @@ def write_outputs(
         write_whole(path, make[kind][1]())
         written.append(path)
     return written
-
-def _yolo(detections):
-    from mim_istd.data.labels import to_yolo
-    return to_yolo(detections).encode()
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #3ee10aef
 class TargetTable:
@@ -294,6 +306,13 @@ def _place(path, folder):
     parts = path.relative_to(folder).parts
     return natural_order(Path(*parts[1 if _SHARD.fullmatch(parts[0]) else 0:]))
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #48eb06b1
+def _take(found, path, table, coco):
+    "One result into all tables."
+    table.add(found)
+    if coco: coco.add(found, path.with_suffix(''))
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #57eee05c
 def rebuild_table(
     folder, # with results of `detect`, in subfolders too
     paths=None, # JSON files to be taken, in their order; None: all
@@ -310,10 +329,6 @@ def rebuild_table(
             else: count += 1
     finally: table.close()
     return count, broken
-
-def _take(found, path, table, coco):
-    table.add(found)
-    if coco: coco.add(found, path.with_suffix(''))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #2a3fb8a5
 @contextlib.contextmanager

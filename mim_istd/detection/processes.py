@@ -32,6 +32,14 @@ def _end_with_parent():
     connection.wait([parent_process().sentinel])
     os._exit(1)
 
+# %% ../../nbs/workshop/detection/processes.ipynb #a58644cd
+def _copied(frame):
+    "The frame, its arrays whole and in memory."
+    whole = {'image': np.ascontiguousarray(frame.image)}
+    if getattr(frame, 'picture', None) is not None: # often the image itself, which is then sent once
+        whole['picture'] = whole['image'] if frame.picture is frame.image else np.ascontiguousarray(frame.picture)
+    return replace(frame, **whole)
+
 # %% ../../nbs/workshop/detection/processes.ipynb #pfa452a1
 _MOST = 2**22   # pixels of an image that is copied from process to process
 
@@ -43,29 +51,33 @@ def _read_one(source):
     if len(frames) != 1 or frames[0].image.size > _MOST: return None, []
     return _copied(frames[0]), [(str(w.message), w.category) for w in said]
 
-def _copied(frame):
-    "The frame with arrays of its own, which may have been mapped from a file."
-    whole = {'image': np.ascontiguousarray(frame.image)}
-    if getattr(frame, 'picture', None) is not None: # often the image itself, which is then sent once
-        whole['picture'] = whole['image'] if frame.picture is frame.image else np.ascontiguousarray(frame.picture)
-    return replace(frame, **whole)
-
 # %% ../../nbs/workshop/detection/processes.ipynb #p2df6069
 def _packed(score, threshold):
+    "A score map (H, W) as its shape, and places and values of the pixels above the threshold."
     above = np.flatnonzero(score > threshold)
     return score.shape, above, score.ravel()[above]
 
+# %% ../../nbs/workshop/detection/processes.ipynb #20b88a2f
 def _unpacked(shape, above, values):
+    "A score map (H, W) float32, zero where nothing was sent."
     score = np.zeros(shape, np.float32)
     score.ravel()[above] = values
     return score
 
+# %% ../../nbs/workshop/detection/processes.ipynb #758189f7
+def _without_network(detector):
+    "A copy of a detector that can group and cannot score."
+    shell = copy.copy(detector)
+    shell.model = shell.method = shell.on_device = None
+    return shell
+
 # %% ../../nbs/workshop/detection/processes.ipynb #p28286bb
 @functools.cache
 def _finisher():
-    "(detector without its network, what is to be done)"
+    "(detector without its network, function of a source and its `Detections`), unpacked once."
     return pickle.loads(_given['finish'])
 
+# %% ../../nbs/workshop/detection/processes.ipynb #08e612a8
 def _finish_one(source, frame, packed):
     "What is made of the targets of one frame."
     detector, then = _finisher()
@@ -74,11 +86,12 @@ def _finish_one(source, frame, packed):
                                 time=frame.time)
     return then(source, found)
 
-def _without_network(detector):
-    "A detector that can group and cannot score."
-    shell = copy.copy(detector)
-    shell.model = shell.method = shell.on_device = None
-    return shell
+# %% ../../nbs/workshop/detection/processes.ipynb #p93aa3d0
+def _sendable(thing):
+    "A thing, pickled; `ValueError` if it cannot be."
+    try: return pickle.dumps(thing)
+    except (pickle.PicklingError, AttributeError, TypeError) as e:
+        raise ValueError(f'{e}: what other processes call must be a function of a module') from e
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p234914a
 class Processes:
@@ -98,12 +111,7 @@ class Processes:
     def __enter__(self): return self
     def __exit__(self, *_): self.pool.shutdown(cancel_futures=True)
 
-# %% ../../nbs/workshop/detection/processes.ipynb #p93aa3d0
-def _sendable(thing):
-    try: return pickle.dumps(thing)
-    except (pickle.PicklingError, AttributeError, TypeError) as e:
-        raise ValueError(f'{e}: what other processes call must be a function of a module') from e
-
+# %% ../../nbs/workshop/detection/processes.ipynb #6a78a599
 def _result(future):
     "What a process returns; an exception where it raises one, which is a value here."
     try: return future.result()
@@ -134,12 +142,25 @@ def frames(self:Processes,
             for message, kind in got[1]: warnings.warn(message, kind, stacklevel=2)
             yield source, got[0]
 
+# %% ../../nbs/workshop/detection/processes.ipynb #f42aab9f
+def _is_there(x): return not isinstance(x, Future) or x.done()
+
+def _taken(source, x): return source, _result(x) if isinstance(x, Future) else x
+
+# %% ../../nbs/workshop/detection/processes.ipynb #03d4c969
+@patch
+def _next(self:Processes):
+    "(source, result) of the oldest, which is waited for."
+    taken = _taken(*self.waiting[0])
+    self.waiting.popleft()
+    return taken
+
 # %% ../../nbs/workshop/detection/processes.ipynb #p25c2353
 @patch
 def finished(self:Processes,
     scored, # (source, frame, score map or exception)
 ): # yields (source, what `then` returned), or (source, exception)
-    "The same in that order, finished."
+    "What `then` makes of the targets of each frame, in the order of the frames."
     # an operating point also looks at weaker spots
     floor = self.detector.threshold if getattr(self.detector, 'least', None) is None else 0
     for source, frame, score in scored:
@@ -148,16 +169,6 @@ def finished(self:Processes,
         self.waiting.append((source, score))
         while self.waiting and (len(self.waiting) > self.ahead or _is_there(self.waiting[0][1])): yield self._next()
     while self.waiting: yield self._next()
-
-@patch
-def _next(self:Processes):
-    taken = _taken(*self.waiting[0])
-    self.waiting.popleft()   # only now: waiting may be interrupted
-    return taken
-
-def _is_there(x): return not isinstance(x, Future) or x.done()
-
-def _taken(source, x): return source, _result(x) if isinstance(x, Future) else x
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p24e499d
 @patch

@@ -21,7 +21,7 @@ from ..files import to_json, write_whole
 # %% ../../nbs/workshop/detection/tracks.ipynb #f02181ee
 @dataclass(frozen=True)
 class Linking:
-    "How detections are linked."
+    "How detections are linked; lengths in px, times in frames."
     confirm: int = 5        # hits that make a track
     lost: int = 8           # frames without a hit that end it
     noise: float = 1.       # standard deviation of a centroid, px
@@ -91,15 +91,19 @@ class Track:
         return f'Track({self.id}: frames {self.points[0].frame} to {self.points[-1].frame}, {self.hits} hits)'
     @property
     def hits(self): return sum(p.target is not None for p in self.points)
-    @property
-    def displacement(self):
-        "From the first hit to the last, px."
-        a, b = self.points[0], self.points[-1]
-        return math.hypot(b.x - a.x, b.y - a.y)
-    @property
-    def moving(self):
-        "Whether it has come at least 2 px away from where it began."
-        return self.displacement >= 2
+
+# %% ../../nbs/workshop/detection/tracks.ipynb #72046f93
+@patch(as_prop=True)
+def displacement(self:Track):
+    "From the first hit to the last, px."
+    a, b = self.points[0], self.points[-1]
+    return math.hypot(b.x - a.x, b.y - a.y)
+
+# %% ../../nbs/workshop/detection/tracks.ipynb #6a8b0d0f
+@patch(as_prop=True)
+def moving(self:Track):
+    "Whether it has come at least 2 px away from where it began."
+    return self.displacement >= 2
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #6a020714
 @patch
@@ -108,6 +112,7 @@ def at(self:Track, frame):
     k = frame - self.points[0].frame
     return self.points[k] if 0 <= k < len(self.points) else None
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #b91f16ac
 @patch
 def speed(self:Track,
     frame, # within the track
@@ -126,6 +131,7 @@ def _fill(hits, frames):
     xs, ys = (np.interp(every, f, v) for v in xy.T)
     return tuple(TrackPoint(int(k), float(x), float(y), at.get(int(k))) for k, x, y in zip(every, xs, ys))
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #4ee52209
 def link(
     frames, # frame number -> list of targets with `x` and `y`, as of `Detections.targets`
     how=Linking(), # see `Linking`
@@ -151,6 +157,7 @@ def _box_of(point, last):
     x0, y0, x1, y1 = last[1]
     return x0 + dx, y0 + dy, x1 + dx, y1 + dy
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #59d2b717
 def to_mot(
     tracks, # of `link`
     frames, # what was linked; targets also with `box` and `peak`
@@ -191,6 +198,7 @@ class _Spot:
     box: tuple
     peak: float
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #e6dd7d00
 def _films(folder):
     "folder of a film's frames -> [(path, contents)] by frame; `ValueError` that names a file that is no whole result."
     films = {}
@@ -204,7 +212,7 @@ def _films(folder):
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #319c36de
 def _track_film(base, results, moving, how):
-    "Link one film; write its JSON files, NAME_tracks.csv and NAME_mot.txt."
+    "Link one film and write its files; returns the tracks that are in the tables."
     frames = {d['frame']: [_Spot(t['x'], t['y'], tuple(t['box']), t['peak']) for t in d['targets']] for _, d in results}
     tracks = link(frames, how)
     for path, d in results: write_whole(path, to_json(_with_tracks(d, tracks), indent=1, ascii=False) + '\n')
@@ -213,12 +221,13 @@ def _track_film(base, results, moving, how):
     write_whole(f'{base}_mot.txt', to_mot(kept, frames))
     return kept
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #a2ac478d
 def track_results(
     folder, # with the results of `mim-istd detect` on films, stacks or a --sequence
     moving=False, # only moving tracks in the tables
     how=Linking(), # see `Linking`
 ) -> dict: # base name of each film's files -> list of its `Track`s
-    "Link the detections of every film in a folder of results."
+    "Link the detections of every film in a folder of results; `ValueError` that names a file that is no whole result."
     films, found = _films(folder), {}
     for d, results in films.items():
         film = of_film(results[0][1], results[0][0].with_suffix(''))
@@ -234,7 +243,7 @@ def draw_tails(
     length=20, # frames that a tail reaches back
     colour=(255, 220, 0),
 ) -> Image.Image: # a new picture
-    "The frame with the tails and numbers of the tracks that are alive in it."
+    "The frame, in RGB and at its own size, with the tails and numbers of the tracks that are alive in it."
     picture = picture.convert('RGB')
     draw = ImageDraw.Draw(picture)
     for t in tracks:
