@@ -6,8 +6,8 @@
 __all__ = ['own_groups', 'own_training', 'OwnSteps']
 
 # %% ../../nbs/workshop/training/own.ipynb #5cc6aaad
-import torch
 from fastai.basics import Callback, CancelBatchException, num_distrib
+from fastcore.basics import patch
 from torch import nn
 
 from .recipe import parameter_groups, set_seeds
@@ -17,7 +17,7 @@ def own_groups(
     rules, # of a network's `own_training`
     recipe, # `Recipe`
 ) -> list: # of dicts for a PyTorch optimizer, those of the first part first
-    "The trainable parameters of all parts, with each part's share of the learning rate."
+    "The trainable parameters of all parts, with each part's `share` of the learning rate."
     return [{**group, 'share': share} for part, share in rules.parts() for group in parameter_groups(part, recipe)]
 
 # %% ../../nbs/workshop/training/own.ipynb #553c86ec
@@ -26,7 +26,7 @@ def own_training(
     recipe, # `Recipe` with loss='own'
     device, # where the network lies
 ) -> nn.Module: # its rules
-    "The rules by which a network wants to be trained."
+    "The rules by which a network wants to be trained; `ValueError` if it has none, or in several processes."
     if not hasattr(net, 'own_training'):
         raise ValueError(f"a recipe with loss='own' is for networks that bring their losses, such as mdvsfa and "
                          f"iaanet; {type(net).__name__} does not: choose one of these, or another recipe")
@@ -39,17 +39,22 @@ class OwnSteps(Callback):
     "Takes the steps of a batch by a network's own rules."
     order, run_valid = 100, False # after everything else that happens before a batch
     def __init__(self, rules): self.rules = rules
+    def state(self): return self.rules.state_dict()
+    def load_state(self, state): self.rules.load_state_dict(state)
 
-    def before_batch(self):
+    def _turns(self):
+        "A step for each loss of the batch; their sum."
         learn, total = self.learn, 0.
-        first, *others = learn.opt.opt.param_groups
-        for group in others: group['lr'] = first['lr']*group['share']
         for learn.loss_grad in self.rules.losses(*learn.xb, *learn.yb, learn.epoch):
             total, learn.loss = total + learn.loss_grad.detach(), learn.loss_grad.detach()
             learn('after_loss')
             learn._do_grad_opt()
-        learn.loss = total
-        raise CancelBatchException()
+        return total
 
-    def state(self): return self.rules.state_dict()
-    def load_state(self, state): self.rules.load_state_dict(state)
+# %% ../../nbs/workshop/training/own.ipynb #c95e5573
+@patch
+def before_batch(self:OwnSteps):
+    first, *others = self.learn.opt.opt.param_groups
+    for group in others: group['lr'] = first['lr']*group['share']
+    self.learn.loss = self._turns()
+    raise CancelBatchException()
