@@ -307,9 +307,8 @@ def _opened(
     try: whole = _decode(image.filename)
     except DataError: whole = seen
     if whole.dtype == np.uint16 and np.array_equal(whole >> 8, seen): return whole
-    warnings.warn(f'{image.filename} has 16 bits a channel, of which Pillow keeps the upper 8; give the path instead '
-                  f'of '
-                  f'the opened image', stacklevel=3)
+    warnings.warn(f'{image.filename} has 16 bits a channel, of which Pillow keeps the upper 8; give the path '
+                  'instead of the opened image', stacklevel=3)
     return seen
 
 # %% ../../nbs/workshop/data/reading.ipynb #1c81478d

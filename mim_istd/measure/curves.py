@@ -157,6 +157,7 @@ class Intervals:
 def leave_out(self:Intervals,
     pixels, # of each image that was added last, how many count nowhere
 ):
+    "Takes pixels that count nowhere out of the images that were added last."
     for c, n in zip(self.counts[len(self.counts) - len(pixels):], pixels): c.pixels -= n
 
 # %% ../../nbs/workshop/measure/curves.ipynb #efb1dc58
@@ -172,6 +173,7 @@ def compute(self:Intervals) -> dict:
     drawn = [r | target_scores(r) for r in (summarize(Counts(*row), self.protocol) for row in rows)]
     return {k: _middle([d[k] for d in drawn], self.level) for k in _INTERVALS}
 
+# %% ../../nbs/workshop/measure/curves.ipynb #6ca5d00f
 def _middle(values, level):
     "The bounds of the middle share of the values that are numbers."
     values = np.array([v for v in values if not math.isnan(v)])
