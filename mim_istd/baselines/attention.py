@@ -107,10 +107,12 @@ class EncoderLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, d))
         self.norm1, self.norm2, self.dropout = nn.LayerNorm(d), nn.LayerNorm(d), nn.Dropout(dropout)
 
-    def forward(self, x, position):
-        place = x + position
-        x = self.norm1(x + self.dropout(self.attention(place, place, x, need_weights=False)[0]))
-        return self.norm2(x + self.dropout(self.mlp(x)))
+# %% ../../nbs/workshop/baselines/attention.ipynb #b6eefe8b
+@patch
+def forward(self:EncoderLayer, x, position):
+    place = x + position
+    x = self.norm1(x + self.dropout(self.attention(place, place, x, need_weights=False)[0]))
+    return self.norm2(x + self.dropout(self.mlp(x)))
 
 # %% ../../nbs/workshop/baselines/attention.ipynb #5060e50b
 @baseline('iaanet', (64, 128, 256, 512), 2, printed=('14.05', None, 1, 'MiM-ISTD'))
@@ -228,8 +230,11 @@ class BoxesThenPixels(nn.Module):
         first, rest = (net.region, net.detect), (net.semantic, net.encoder, net.answer)
         return (nn.ModuleList(first), 1.), (nn.ModuleList(rest), 0.1)
 
-    def losses(self, image, mask, epoch): # yields one scalar
-        yield sum(iaa_losses(self.nets[0], image, mask, segment=epoch > 0).values())
+# %% ../../nbs/workshop/baselines/attention.ipynb #0428f9ae
+@patch
+def losses(self:BoxesThenPixels, image, mask, epoch): # yields one scalar
+    yield sum(iaa_losses(self.nets[0], image, mask, segment=epoch > 0).values())
 
+# %% ../../nbs/workshop/baselines/attention.ipynb #db207dd8
 @patch
 def own_training(self: IAANet) -> BoxesThenPixels: return BoxesThenPixels(self)

@@ -8,6 +8,7 @@ __all__ = ['BASELINES', 'PUBLISHED', 'BaselineConfig', 'Baseline', 'baseline', '
 # %% ../../nbs/workshop/baselines/blocks.ipynb #db77c975
 import dataclasses
 from dataclasses import dataclass
+from fastcore.basics import patch
 from torch import nn
 from ..model.layers import conv, resize
 from ..model.network import MiM, register_model
@@ -40,10 +41,12 @@ class Baseline(nn.Module):
         super().__init__()
         self.config = config
 
-    def forward(self, x): # (B, 1 or in_channels, H, W)
-        H, W = x.shape[-2:]
-        outputs = [resize(y, (H, W), pad=self.multiple)[..., :H, :W] for y in self.outputs(self._prepare(x))]
-        return tuple(outputs) if self.training and self.supervision else outputs[0]
+# %% ../../nbs/workshop/baselines/blocks.ipynb #eca46e37
+@patch
+def forward(self:Baseline, x): # (B, 1 or in_channels, H, W)
+    H, W = x.shape[-2:]
+    outputs = [resize(y, (H, W), pad=self.multiple)[..., :H, :W] for y in self.outputs(self._prepare(x))]
+    return tuple(outputs) if self.training and self.supervision else outputs[0]
 
 # %% ../../nbs/workshop/baselines/blocks.ipynb #520da193
 BASELINES = {}   # name -> its published configuration

@@ -119,11 +119,13 @@ class ClassicalMethod:
         "What is left of an image (H, W) without its background, zero or more."
         return self.function(to_levels(image))
 
-    def __call__(self, image, k=None, fraction=None):
-        "Score map (H, W) float32, 0 to 1, above 0.5 on targets; `k` and `fraction` instead of the method's own."
-        r = self.response(image)
-        return to_score(r, adaptive_threshold(r, self.k if k is None else k, self.fraction if fraction is None
-                                              else fraction))
+# %% ../../nbs/workshop/baselines/classical.ipynb #d65f21f4
+@patch
+def __call__(self:ClassicalMethod, image, k=None, fraction=None):
+    "Score map (H, W) float32, 0 to 1, above 0.5 on targets; `k` and `fraction` instead of the method's own."
+    r = self.response(image)
+    return to_score(r, adaptive_threshold(r, self.k if k is None else k, self.fraction if fraction is None
+                                          else fraction))
 
 # %% ../../nbs/workshop/baselines/classical.ipynb #55a067e2
 CLASSICAL = {m.name: m for m in (
@@ -177,13 +179,15 @@ class ClassicalDetector:
         "Score map (H, W) float32 of an image (H, W)."
         return self.method(grey, self.k, self.fraction)
 
-    def __call__(self, image):
-        "`Detections` in a path, PIL image, array or tensor; see `mim_istd.detection.detector.as_grey`."
-        grey = as_grey(image)
-        score = self.score(grey)
-        targets, mask = find_targets(score, grey, self.threshold, self.min_area)
-        name = str(image) if isinstance(image, (str, os.PathLike)) else ''
-        return Detections(targets, mask, score, grey, name, self.threshold, self.min_area)
+# %% ../../nbs/workshop/baselines/classical.ipynb #392ba319
+@patch
+def __call__(self:ClassicalDetector, image):
+    "`Detections` in a path, PIL image, array or tensor; see `mim_istd.detection.detector.as_grey`."
+    grey = as_grey(image)
+    score = self.score(grey)
+    targets, mask = find_targets(score, grey, self.threshold, self.min_area)
+    name = str(image) if isinstance(image, (str, os.PathLike)) else ''
+    return Detections(targets, mask, score, grey, name, self.threshold, self.min_area)
 
 # %% ../../nbs/workshop/baselines/classical.ipynb #42d02987
 def evaluate_classical(

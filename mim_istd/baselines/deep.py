@@ -12,6 +12,7 @@ __all__ = ['bottleneck_gate', 'AsymmetricFusion', 'quarter_stem', 'Pyramid', 'AC
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import patch
 from torch import nn
 from .blocks import Baseline, PUBLISHED, baseline, fcn_head
 from ..model.layers import CBAM, Norm, conv, residuals, resize
@@ -141,11 +142,13 @@ class ALCNet(Baseline):
         self.reduce2, self.reduce3 = conv(w2, w1, 1, bias=False), conv(w3, w1, 1, bias=False)
         self.fuse2, self.fuse1, self.head = BottomUpFusion(w1), BottomUpFusion(w1), fcn_head(w1)
 
-    def outputs(self, x):
-        c1, c2, c3 = map(patch_contrast, self.encoder(x))
-        c2 = self.reduce2(c2)
-        c2 = self.fuse2(resize(self.reduce3(c3), c2), c2)
-        return [self.head(self.fuse1(resize(c2, c1), c1))]
+# %% ../../nbs/workshop/baselines/deep.ipynb #f5132973
+@patch
+def outputs(self:ALCNet, x):
+    c1, c2, c3 = map(patch_contrast, self.encoder(x))
+    c2 = self.reduce2(c2)
+    c2 = self.fuse2(resize(self.reduce3(c3), c2), c2)
+    return [self.head(self.fuse1(resize(c2, c1), c1))]
 
 # %% ../../nbs/workshop/baselines/deep.ipynb #fb405254
 class Bottleneck(nn.Module):
@@ -171,12 +174,14 @@ class RDIAN(Baseline):
         self.join, self.attention = conv(4*b, b, **leaky), CBAM(b, bias=True, norm=True)
         self.skip, self.head = conv(a, b, 1, **leaky), fcn_head(b)
 
-    def outputs(self, x):
-        direction = contrast_pairs(x.mean(1, True), 2, circular=False).sum(0).sigmoid()
-        fine = self.stem(x)
-        y = self.down(fine + fine*direction)
-        y = self.attention(self.join(torch.cat([branch(y) for branch in self.branches], 1)))
-        return [self.head(F.relu(resize(y, x) + self.skip(fine)))]
+# %% ../../nbs/workshop/baselines/deep.ipynb #a30a1d0d
+@patch
+def outputs(self:RDIAN, x):
+    direction = contrast_pairs(x.mean(1, True), 2, circular=False).sum(0).sigmoid()
+    fine = self.stem(x)
+    y = self.down(fine + fine*direction)
+    y = self.attention(self.join(torch.cat([branch(y) for branch in self.branches], 1)))
+    return [self.head(F.relu(resize(y, x) + self.skip(fine)))]
 
 # %% ../../nbs/workshop/baselines/deep.ipynb #f8a99238
 @baseline('vmamba-unet', (16, 32, 64, 128), (2, 4, 9, 2), printed=(None, None, 1, 'not printed'))
@@ -193,16 +198,18 @@ class VMambaUNet(Baseline):
         self.merges = nn.ModuleList(SentenceMerge(d) for d in w[:-1])
         self.decoder, self.head = nn.ModuleList(DecoderStage(d) for d in w[:0:-1]), fcn_head(w[0])
 
-    def outputs(self, x):
-        x, maps = self.norm(rearrange(self.embed(x), 'b d h w -> b h w d')), []
-        for k, stage in enumerate(self.stages):
-            if k:
-                x, hw = rearrange(x, 'b h w d -> b (h w) d'), x.shape[1:3]
-                x = rearrange(self.merges[k-1](x, hw), 'b (h w) d -> b h w d', h=hw[0]//2)
-            maps.append(rearrange(x := stage(x), 'b h w d -> b d h w'))
-        y = maps.pop()
-        for stage in self.decoder: y = stage(y, maps.pop())
-        return [self.head(y)]
+# %% ../../nbs/workshop/baselines/deep.ipynb #6cb1dd9a
+@patch
+def outputs(self:VMambaUNet, x):
+    x, maps = self.norm(rearrange(self.embed(x), 'b d h w -> b h w d')), []
+    for k, stage in enumerate(self.stages):
+        if k:
+            x, hw = rearrange(x, 'b h w d -> b (h w) d'), x.shape[1:3]
+            x = rearrange(self.merges[k-1](x, hw), 'b (h w) d -> b h w d', h=hw[0]//2)
+        maps.append(rearrange(x := stage(x), 'b h w d -> b d h w'))
+    y = maps.pop()
+    for stage in self.decoder: y = stage(y, maps.pop())
+    return [self.head(y)]
 
 # %% ../../nbs/workshop/baselines/deep.ipynb #15cbdde6
 register_model('mim-conv', lambda **changes: get_model('paper', **{'inner_mixer': 'conv', **changes}))
@@ -242,18 +249,20 @@ class DeformableLine(nn.Module):
         self.mix = nn.Conv2d(3*dim, dim, 1)
         nn.init.zeros_(self.offset.weight); nn.init.zeros_(self.offset.bias)
 
-    def forward(self, x):
-        H, W = x.shape[2:]
-        # in half precision, pixel 257 would have no coordinate of its own
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        row, column, along = (torch.arange(n, device=x.device, dtype=dtype) for n in (H, W, 3))
-        along = (along - 1).view(1, 3, 1, 1)
-        dy, dx = rearrange(self.offset(x).to(dtype), 'b (yx k) h w -> yx b k h w', yx=2)
-        ys, xs = row[:, None] + dy + along*self.vertical, column + dx + along*(not self.vertical)
-        grid = torch.stack([(2*xs + 1)/W - 1, (2*ys + 1)/H - 1], -1)                     # (B, 3, H, W, 2)
-        points = F.grid_sample(x.to(dtype), rearrange(grid, 'b k h w xy -> b (k h) w xy'),
-                               align_corners=False)     # (B, C, 3H, W), zeros outside
-        return self.mix(rearrange(points.to(x.dtype), 'b c (k h) w -> b (k c) h w', k=3))
+# %% ../../nbs/workshop/baselines/deep.ipynb #6d9e40f6
+@patch
+def forward(self:DeformableLine, x):
+    H, W = x.shape[2:]
+    # in half precision, pixel 257 would have no coordinate of its own
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    row, column, along = (torch.arange(n, device=x.device, dtype=dtype) for n in (H, W, 3))
+    along = (along - 1).view(1, 3, 1, 1)
+    dy, dx = rearrange(self.offset(x).to(dtype), 'b (yx k) h w -> yx b k h w', yx=2)
+    ys, xs = row[:, None] + dy + along*self.vertical, column + dx + along*(not self.vertical)
+    grid = torch.stack([(2*xs + 1)/W - 1, (2*ys + 1)/H - 1], -1)                     # (B, 3, H, W, 2)
+    points = F.grid_sample(x.to(dtype), rearrange(grid, 'b k h w xy -> b (k h) w xy'),
+                           align_corners=False)     # (B, C, 3H, W), zeros outside
+    return self.mix(rearrange(points.to(x.dtype), 'b c (k h) w -> b (k c) h w', k=3))
 
 # %% ../../nbs/workshop/baselines/deep.ipynb #de374020
 class TwoOrientation(nn.Module):
@@ -288,14 +297,16 @@ class ISNet(Baseline):
         self.enter, self.taylor = nn.Conv2d(1, w3, 1), nn.ModuleList(TaylorBlock(w3) for _ in range(3))
         self.edge, self.head = nn.Conv2d(w3, 1, 1, bias=False), fcn_head(w1)
 
-    def outputs(self, x):
-        c1, c2, c3 = self.encoder(x)
-        c2 = self.up2(c3, c2)
-        c1 = self.up1(c2, c1)
-        e = self.enter(gradient_magnitude(x))
-        for block, guide, c in zip(self.taylor, self.guides, (c3, c2, c1)): e = block(e, resize(guide(c), x))
-        edge = self.edge(e)
-        return [self.head(resize(c1, x)*(1 + edge.sigmoid())), edge]
+# %% ../../nbs/workshop/baselines/deep.ipynb #dcbc8266
+@patch
+def outputs(self:ISNet, x):
+    c1, c2, c3 = self.encoder(x)
+    c2 = self.up2(c3, c2)
+    c1 = self.up1(c2, c1)
+    e = self.enter(gradient_magnitude(x))
+    for block, guide, c in zip(self.taylor, self.guides, (c3, c2, c1)): e = block(e, resize(guide(c), x))
+    edge = self.edge(e)
+    return [self.head(resize(c1, x)*(1 + edge.sigmoid())), edge]
 
 # %% ../../nbs/workshop/baselines/deep.ipynb #85e265d9
 def compare_counts(

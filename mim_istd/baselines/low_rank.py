@@ -138,12 +138,14 @@ class LeadingShrink:
         most=60, # iterations
     ): self.spare, self.tol, self.most, self.V = spare, tol, most, None
 
-    def more(self, like, n, k):
-        "Up to k columns more to begin with, the same in every run."
-        dice = torch.Generator().manual_seed(0)
-        have = 0 if self.V is None else self.V.shape[1]
-        new = torch.randn(n, max(0, min(n, have + k) - have), generator=dice, dtype=torch.float64).to(like)
-        self.V = new if self.V is None else torch.cat([new, self.V], 1)
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #5559921b
+@patch
+def more(self:LeadingShrink, like, n, k):
+    "Up to k columns more to begin with, the same in every run."
+    dice = torch.Generator().manual_seed(0)
+    have = 0 if self.V is None else self.V.shape[1]
+    new = torch.randn(n, max(0, min(n, have + k) - have), generator=dice, dtype=torch.float64).to(like)
+    self.V = new if self.V is None else torch.cat([new, self.V], 1)
 
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #c52bedf2
 @patch

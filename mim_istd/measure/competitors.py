@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from PIL import Image
 
 from ..baselines.classical import CLASSICAL
@@ -30,11 +31,16 @@ class Competitor:
     model: str                # name for `get_model`, or of a classical method
     weights: str | None = None # run folder or weights file; None: a method without training
 
-    def detector(self, device=None):
-        if self.weights is not None: return Detector(self.weights, device)
-        found = Detector(model=self.model, device='cpu')
-        found.method = found.method.on(device)
-        return found
+# %% ../../nbs/workshop/measure/competitors.ipynb #fcb9875d
+@patch
+def detector(self:Competitor,
+    device=None, # None: a GPU if there is one
+) -> Detector:
+    "What finds targets in images."
+    if self.weights is not None: return Detector(self.weights, device)
+    found = Detector(model=self.model, device='cpu')
+    found.method = found.method.on(device)
+    return found
 
 # %% ../../nbs/workshop/measure/competitors.ipynb #385fdb21
 def model_name(

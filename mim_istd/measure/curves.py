@@ -45,17 +45,19 @@ class TargetRanking:
         self.protocol, self.threshold = get_protocol(protocol), threshold
         self.peaks, self.hits, self.targets = [], [], 0
 
-    def update(self, score, target, *, from_logits=False):
-        "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
-        score, from_logits = _scores(score, from_logits)
-        for s, t in _pairs(score, target, self.protocol):
-            found, truth = components(s > _cut(self.threshold, from_logits)), components(t)
-            peaks = np.full(len(found), -np.inf)
-            np.maximum.at(peaks, found.labels[found.labels > 0] - 1, s[found.labels > 0])
-            self.peaks += peaks.tolist()
-            self.hits += _confident_hits(peaks, found.centroids, truth.centroids, self.protocol.radius).tolist()
-            self.targets += len(truth)
-        return self
+# %% ../../nbs/workshop/measure/curves.ipynb #438c6dcd
+@patch
+def update(self:TargetRanking, score, target, *, from_logits=False):
+    "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
+    score, from_logits = _scores(score, from_logits)
+    for s, t in _pairs(score, target, self.protocol):
+        found, truth = components(s > _cut(self.threshold, from_logits)), components(t)
+        peaks = np.full(len(found), -np.inf)
+        np.maximum.at(peaks, found.labels[found.labels > 0] - 1, s[found.labels > 0])
+        self.peaks += peaks.tolist()
+        self.hits += _confident_hits(peaks, found.centroids, truth.centroids, self.protocol.radius).tolist()
+        self.targets += len(truth)
+    return self
 
 # %% ../../nbs/workshop/measure/curves.ipynb #93ce1830
 @patch
@@ -145,12 +147,14 @@ class Intervals:
         self.protocol, self.threshold = get_protocol(protocol), threshold
         self.draws, self.level, self.seed, self.counts = draws, level, seed, []
 
-    def update(self, score, target, *, from_logits=False):
-        "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
-        score, from_logits = _scores(score, from_logits)
-        cut = _cut(self.threshold, from_logits)
-        self.counts += [count_image(s > cut, t, self.protocol) for s, t in _pairs(score, target, self.protocol)]
-        return self
+# %% ../../nbs/workshop/measure/curves.ipynb #76a426b4
+@patch
+def update(self:Intervals, score, target, *, from_logits=False):
+    "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
+    score, from_logits = _scores(score, from_logits)
+    cut = _cut(self.threshold, from_logits)
+    self.counts += [count_image(s > cut, t, self.protocol) for s, t in _pairs(score, target, self.protocol)]
+    return self
 
 # %% ../../nbs/workshop/measure/curves.ipynb #5fabf9d8
 @patch

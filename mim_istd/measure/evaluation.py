@@ -225,17 +225,19 @@ class Predictions:
         self.folder, self._white = Path(folder), None
         self.files = _match_files(self.folder, list(names))
 
-    def __call__(self,
-        name, # of an image
-    ) -> np.ndarray: # (H, W) float, 0 to 1
-        "One map. `DataError` that names the file if it is no map of probabilities."
-        pixels = read_pixels(self.files[name])
-        if pixels.dtype.kind == 'b': return pixels.astype(np.float32)
-        values = pixels if pixels.dtype.kind == 'f' else pixels / self.white
-        low, high = values.min(), values.max()
-        if 0 <= low and high <= 1: return values
-        raise DataError(f'{self.files[name]} runs from {low:.4g} to {high:.4g}, not from 0 to 1: write probabilities '
-                        f'as floats, or 0 to 255 as integers')
+# %% ../../nbs/workshop/measure/evaluation.ipynb #6eac4761
+@patch
+def __call__(self:Predictions,
+    name, # of an image
+) -> np.ndarray: # (H, W) float, 0 to 1
+    "One map. `DataError` that names the file if it is no map of probabilities."
+    pixels = read_pixels(self.files[name])
+    if pixels.dtype.kind == 'b': return pixels.astype(np.float32)
+    values = pixels if pixels.dtype.kind == 'f' else pixels / self.white
+    low, high = values.min(), values.max()
+    if 0 <= low and high <= 1: return values
+    raise DataError(f'{self.files[name]} runs from {low:.4g} to {high:.4g}, not from 0 to 1: write probabilities '
+                    f'as floats, or 0 to 255 as integers')
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #0f1e37b6
 def _whitest(path):

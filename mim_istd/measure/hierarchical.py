@@ -113,13 +113,15 @@ class HierarchicalIoU:
         self.protocol, self.threshold, self.overlap = get_protocol(protocol), threshold, overlap
         self.counts = HierarchicalCounts()
 
-    def update(self, score, target, *, from_logits=False):
-        "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
-        score, from_logits = _scores(score, from_logits)
-        cut = _cut(self.threshold, from_logits)
-        for s, t in _pairs(score, target, self.protocol):
-            self.counts = self.counts + count_hierarchical(s > cut, t, self.overlap, self.protocol.radius)
-        return self
+# %% ../../nbs/workshop/measure/hierarchical.ipynb #c2e6ce72
+@patch
+def update(self:HierarchicalIoU, score, target, *, from_logits=False):
+    "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
+    score, from_logits = _scores(score, from_logits)
+    cut = _cut(self.threshold, from_logits)
+    for s, t in _pairs(score, target, self.protocol):
+        self.counts = self.counts + count_hierarchical(s > cut, t, self.overlap, self.protocol.radius)
+    return self
 
 # %% ../../nbs/workshop/measure/hierarchical.ipynb #c4e7245a
 @patch
