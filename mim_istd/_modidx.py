@@ -901,8 +901,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'mim_istd/data/sets.py'),
                                     'mim_istd.data.sets.IRSTDataset.check': ( 'book/images_and_masks.html#irstdataset.check',
                                                                               'mim_istd/data/sets.py'),
-                                    'mim_istd.data.sets.IRSTDataset.check_images': ( 'book/images_and_masks.html#irstdataset.check_images',
-                                                                                     'mim_istd/data/sets.py'),
                                     'mim_istd.data.sets.IRSTDataset.ignored': ( 'book/images_and_masks.html#irstdataset.ignored',
                                                                                 'mim_istd/data/sets.py'),
                                     'mim_istd.data.sets.IRSTDataset.read': ( 'book/images_and_masks.html#irstdataset.read',
