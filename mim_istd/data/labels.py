@@ -25,6 +25,7 @@ def _number(text, where):
     if np.isfinite(value): return value
     raise DataError(f'{where}: {text!r} is no number')
 
+# %% ../../nbs/workshop/data/labels.ipynb #8c6f1781
 def _rows(rows, where):
     "The array of a file's boxes; no box has a negative side."
     boxes = np.array(rows, float).reshape(-1, 4)
@@ -116,12 +117,14 @@ def _may_hit(
     boxes, # (n, 4) from `read_labels`
     radius, # around points, px
     margin, # that boxes are grown by, px
-): # (n, m) bool, and distances to the centres
+): # (n, m) bool, and distances (n, m) to the centres of the boxes, px
+    "Which detection may hit which label."
     low, high = boxes[:, None, :2] - margin, boxes[:, None, :2] + boxes[:, None, 2:] + margin
     at, point = xy[None] + .5, (boxes[:, 2:] == 0).all(1)[:, None]
     distance = np.linalg.norm(at - (boxes[:, None, :2] + boxes[:, None, 2:]/2), axis=-1)
     return np.where(point, distance < radius, ((at >= low) & (at <= high)).all(-1)), distance
 
+# %% ../../nbs/workshop/data/labels.ipynb #d42d5d4a
 def match_labels(
     xy, # (m, 2) centroids of detections, column and row; the centre of the first pixel is (0, 0)
     boxes, # (n, 4) boxes and points of one image, from `read_labels`
@@ -163,6 +166,7 @@ def _window(box, shape, margin=0):
     cut = lambda a, b, n: slice(max(0, first(a) - margin), max(0, min(n, max(first(b), first(a) + 1) + margin)))
     return cut(y, y + h, shape[0]), cut(x, x + w, shape[1])
 
+# %% ../../nbs/workshop/data/labels.ipynb #e78ee16d
 def _ground(image, box, taken):
     "Median of the ring around a box, without the pixels of any box."
     side = max(3, int(np.ceil(max(box[2:]) / 2)))
@@ -178,6 +182,7 @@ def _boxed(boxes, shape):
     for box in boxes: taken[_window(box, shape)] = True
     return taken
 
+# %% ../../nbs/workshop/data/labels.ipynb #6b834741
 def _with_extent(boxes):
     "Points as boxes of 11 × 11 px."
     boxes, point = np.array(boxes, float).reshape(-1, 4), (np.reshape(boxes, (-1, 4))[:, 2:] == 0).all(1)
@@ -203,29 +208,34 @@ def grow_masks(
         out[window][(parts == parts[peak]) & (out[window] == 0)] = k + 1
     return out
 
+# %% ../../nbs/workshop/data/labels.ipynb #39686369
 def _near_centre(shape, window, box, radius=3):
     "Which pixels of a window are at most `radius` px from the centre of its box."
     rows, cols = (np.arange(n) + s.start + .5 for n, s in zip(shape, window))
     return np.hypot(rows[:, None] - box[1] - box[3]/2, cols - box[0] - box[2]/2) <= radius
 
 # %% ../../nbs/workshop/data/labels.ipynb #201063c5
-def _crop(image, grown, box, k, side=32, zoom=4):
-    "One label, enlarged, as a PIL image."
-    from mim_istd.detection.outputs import to_display
+def _around(box, shape, side=32):
+    "Slices of the square of `side` px around a box, moved into the image where it would reach over the edge."
     x, y, w, h = box
-    centre = int(y + h/2), int(x + w/2)
-    rows, cols = (slice(max(0, min(c - side//2, n - side)), max(0, min(c - side//2, n - side)) + side)
-                  for c, n in zip(centre, image.shape))
+    return tuple(slice(max(0, min(int(c) - side//2, n - side)), max(0, min(int(c) - side//2, n - side)) + side)
+                 for c, n in zip((y + h/2, x + w/2), shape))
+
+# %% ../../nbs/workshop/data/labels.ipynb #e1d7b928
+def _crop(image, grown, box, k, side=32, zoom=4):
+    "One label, enlarged, as an RGB image of `side·zoom` px."
+    from mim_istd.detection.outputs import to_display
+    (x, y, w, h), (rows, cols) = box, _around(box, image.shape, side)
     big = lambda a: np.kron(a, np.ones((zoom, zoom), a.dtype))
     picture = Image.new('RGB', (side*zoom, side*zoom))
     picture.paste(Image.fromarray(big(to_display(image[rows, cols]))), (0, 0))
     mask = big(grown[rows, cols] == k)
-    edge = mask & ~ndimage.binary_erosion(mask)
-    picture.paste((255, 120, 0), (0, 0), Image.fromarray(edge))
+    picture.paste((255, 120, 0), (0, 0), Image.fromarray(mask & ~ndimage.binary_erosion(mask)))
     x0, y0 = (x - cols.start)*zoom, (y - rows.start)*zoom
     if w*h: ImageDraw.Draw(picture).rectangle((x0, y0, x0 + w*zoom, y0 + h*zoom), outline=(60, 160, 255))
     return picture
 
+# %% ../../nbs/workshop/data/labels.ipynb #03643fbe
 def label_sheet(
     crops, # PIL images of one size
     columns=8, # side by side

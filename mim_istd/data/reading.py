@@ -56,6 +56,7 @@ def _turn(
     if orientation in (3, 4, 7, 8): a = a[::-1]
     return a[:, ::-1] if orientation in (2, 3, 6, 7) else a
 
+# %% ../../nbs/workshop/data/reading.ipynb #e428854c
 def _orientation(image):
     "The EXIF orientation of a PIL image; 1, as it is, where none can be read."
     try: return image.getexif().get(274, 1)
@@ -82,8 +83,7 @@ def _note_flir(image):
     if not hidden or 'flir' in _told: return
     _told.add('flir')
     warnings.warn(f'{image.filename} is a radiometric JPEG of FLIR. Its picture is read, not its temperatures, here '
-                  f'and '
-                  'in other such files; export them as 16-bit TIFF to detect in temperatures', stacklevel=2)
+                  'and in other such files; export them as 16-bit TIFF to detect in temperatures', stacklevel=2)
 
 # %% ../../nbs/workshop/data/reading.ipynb #0191c413
 def _one_frame(image):
@@ -157,6 +157,7 @@ def _by_tifffile(page):
     tag = page.tags.get(274)
     return _turn(np.moveaxis(a, 0, -1) if page.axes == 'SYX' else a, int(tag.value) if tag else 1)
 
+# %% ../../nbs/workshop/data/reading.ipynb #69b19800
 def _by_pillow(page, path):
     "The same by Pillow, which turns white-is-zero over for 8 bits and not for 16."
     with _open(path) as image:
@@ -307,9 +308,8 @@ def _opened(
     try: whole = _decode(image.filename)
     except DataError: whole = seen
     if whole.dtype == np.uint16 and np.array_equal(whole >> 8, seen): return whole
-    warnings.warn(f'{image.filename} has 16 bits a channel, of which Pillow keeps the upper 8; give the path instead '
-                  f'of '
-                  f'the opened image', stacklevel=3)
+    warnings.warn(f'{image.filename} has 16 bits a channel, of which Pillow keeps the upper 8; give the path '
+                  'instead of the opened image', stacklevel=3)
     return seen
 
 # %% ../../nbs/workshop/data/reading.ipynb #1c81478d
@@ -330,6 +330,7 @@ def _colours(
     "The channels that are colour: one of two, three of four or more; alpha is none."
     return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
 
+# %% ../../nbs/workshop/data/reading.ipynb #22bd2db4
 def _grey(
     pixels, # (H, W) or (H, W, C)
 ):
@@ -346,6 +347,7 @@ def read_pixels(
     "The image in grey; an NPY array stays on disk until it is looked at. `DataError` if it cannot be read."
     return _grey(_decode(path))
 
+# %% ../../nbs/workshop/data/reading.ipynb #edb9d95c
 def _float32(a):
     "The array as float32; what lies beyond its range becomes infinite."
     with np.errstate(over='ignore'): return np.ascontiguousarray(a, dtype=np.float32)

@@ -455,17 +455,6 @@ def check(self:IRSTDataset):
             except (DataError, FileNotFoundError, UserWarning) as e: wrong.append(str(e))
     if wrong: raise DataError('\n'.join(wrong))
 
-# %% ../../nbs/book/06_images_and_masks.ipynb #6ee860a5
-@patch
-def check_images(self:IRSTDataset):
-    "`DataError` naming every image that `check_image` refuses or that cannot be read: before a training, not in it."
-    wrong = []
-    for i, name in enumerate(self.names):
-        if i in self._cache: continue # it has been read
-        try: check_image(read_image(self.folder.images[name]), self.folder.images[name])
-        except DataError as e: wrong.append(str(e))
-    if wrong: raise DataError('\n'.join(wrong))
-
 # %% ../../nbs/book/06_images_and_masks.ipynb #7354df2d
 @patch
 def fingerprint(

@@ -33,7 +33,7 @@ def fractal_noise(
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #6a2f0450
 def clouds(shape, rng):
-    "Sky that darkens towards the zenith, with banks of cloud whose edges are sharper than their insides."
+    "(H, W) float64: sky that darkens upwards, and banks of cloud whose edges are sharper than their insides."
     height = np.linspace(-1, 1, shape[0])[:, None]
     bank = fractal_noise(shape, rng, rng.uniform(2.6, 3.4), (1, 1.5))
     cover = 1 / (1 + np.exp(-rng.uniform(2, 5) * (bank - rng.uniform(-0.5, 0.8))))
@@ -41,7 +41,7 @@ def clouds(shape, rng):
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #a7c919e4
 def sea(shape, rng):
-    "Sky above a horizon; below it waves that grow towards the viewer, and the glint of the sun in a column."
+    "(H, W) float64: sky; below the horizon waves that grow towards the viewer, and the sun's glint in a column."
     H, W = shape
     horizon = int(rng.uniform(0.15, 0.4) * H)
     sky = 0.6 * np.linspace(-1, 1, H)[:, None] + 0.3 * fractal_noise(shape, rng, 3.2, (1, 3))
@@ -54,7 +54,7 @@ def sea(shape, rng):
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #f059f7f6
 def ground(shape, rng):
-    "Terrain with fields, roads and roofs: straight edges, some of them hot, many as small as a target."
+    "(H, W) float64: terrain with fields, roads and roofs: straight edges, some of them hot, many as small as a target."
     H, W = shape
     land = fractal_noise(shape, rng, 2.7)
     y, x = np.mgrid[:H, :W]
@@ -69,6 +69,7 @@ def ground(shape, rng):
         land += rng.uniform(0.8, 2.0) * (np.abs(d) < width/2)
     return land
 
+# %% ../../nbs/workshop/data/synthetic.ipynb #31476404
 BACKGROUNDS = {'clouds': clouds, 'sea': sea, 'ground': ground}
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #9844881c
@@ -170,6 +171,7 @@ def _kill_pixels(image, mask, rng, share):
                                                       else True)
     return np.where(dead, np.where(rng.uniform(size=image.shape) < 0.5, image.min(), image.max()), image)
 
+# %% ../../nbs/workshop/data/synthetic.ipynb #4d26587b
 def _quantize(image, bits):
     "14 bits as they are; 8 bits by stretching the image's own range over 0–255."
     if bits == 14: return np.clip(np.round(image), 0, 2**14 - 1).astype(np.uint16)

@@ -45,17 +45,19 @@ class TargetRanking:
         self.protocol, self.threshold = get_protocol(protocol), threshold
         self.peaks, self.hits, self.targets = [], [], 0
 
-    def update(self, score, target, *, from_logits=False):
-        "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
-        score, from_logits = _scores(score, from_logits)
-        for s, t in _pairs(score, target, self.protocol):
-            found, truth = components(s > _cut(self.threshold, from_logits)), components(t)
-            peaks = np.full(len(found), -np.inf)
-            np.maximum.at(peaks, found.labels[found.labels > 0] - 1, s[found.labels > 0])
-            self.peaks += peaks.tolist()
-            self.hits += _confident_hits(peaks, found.centroids, truth.centroids, self.protocol.radius).tolist()
-            self.targets += len(truth)
-        return self
+# %% ../../nbs/workshop/measure/curves.ipynb #438c6dcd
+@patch
+def update(self:TargetRanking, score, target, *, from_logits=False):
+    "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
+    score, from_logits = _scores(score, from_logits)
+    for s, t in _pairs(score, target, self.protocol):
+        found, truth = components(s > _cut(self.threshold, from_logits)), components(t)
+        peaks = np.full(len(found), -np.inf)
+        np.maximum.at(peaks, found.labels[found.labels > 0] - 1, s[found.labels > 0])
+        self.peaks += peaks.tolist()
+        self.hits += _confident_hits(peaks, found.centroids, truth.centroids, self.protocol.radius).tolist()
+        self.targets += len(truth)
+    return self
 
 # %% ../../nbs/workshop/measure/curves.ipynb #93ce1830
 @patch
@@ -145,18 +147,21 @@ class Intervals:
         self.protocol, self.threshold = get_protocol(protocol), threshold
         self.draws, self.level, self.seed, self.counts = draws, level, seed, []
 
-    def update(self, score, target, *, from_logits=False):
-        "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
-        score, from_logits = _scores(score, from_logits)
-        cut = _cut(self.threshold, from_logits)
-        self.counts += [count_image(s > cut, t, self.protocol) for s, t in _pairs(score, target, self.protocol)]
-        return self
+# %% ../../nbs/workshop/measure/curves.ipynb #76a426b4
+@patch
+def update(self:Intervals, score, target, *, from_logits=False):
+    "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
+    score, from_logits = _scores(score, from_logits)
+    cut = _cut(self.threshold, from_logits)
+    self.counts += [count_image(s > cut, t, self.protocol) for s, t in _pairs(score, target, self.protocol)]
+    return self
 
 # %% ../../nbs/workshop/measure/curves.ipynb #5fabf9d8
 @patch
 def leave_out(self:Intervals,
     pixels, # of each image that was added last, how many count nowhere
 ):
+    "Takes pixels that count nowhere out of the images that were added last."
     for c, n in zip(self.counts[len(self.counts) - len(pixels):], pixels): c.pixels -= n
 
 # %% ../../nbs/workshop/measure/curves.ipynb #efb1dc58
@@ -172,6 +177,7 @@ def compute(self:Intervals) -> dict:
     drawn = [r | target_scores(r) for r in (summarize(Counts(*row), self.protocol) for row in rows)]
     return {k: _middle([d[k] for d in drawn], self.level) for k in _INTERVALS}
 
+# %% ../../nbs/workshop/measure/curves.ipynb #6ca5d00f
 def _middle(values, level):
     "The bounds of the middle share of the values that are numbers."
     values = np.array([v for v in values if not math.isnan(v)])

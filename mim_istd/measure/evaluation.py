@@ -31,6 +31,7 @@ class ResizeImage:
     random = False # draws nothing, so its result may be kept
     def __call__(self, image, mask, rng=None): return Resize(self.size)(image, mask)[0], mask
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #8c0d17b1
 def resize_logits(
     logits, # (B, 1, h, w), logits or probabilities
     size, # (H, W) wanted
@@ -104,6 +105,7 @@ def _file(dataset, i):
     names = getattr(dataset, 'names', None)
     return str(dataset.folder.images[names[i]]) if names and hasattr(dataset, 'folder') else f'image {i}'
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #6a0ea675
 def shown(
     dataset, # `IRSTDataset`, or any sequence of (image (1, H, W), mask (1, H, W))
     i, # place in it
@@ -138,6 +140,7 @@ def _left(p, y, region, threshold):
     p, y = (torch.from_numpy(np.stack([m[k] for m in maps]))[:, None] for k in (0, 1))
     return p, y, [int(m[2].sum()) for m in maps]
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #606760c9
 def _add(metrics, soft, p, y, region=None):
     "One batch, probabilities and target pixels (B, 1, H, W), to all that count; adds p·y, p and y to `soft`."
     if region is not None: p, y, left = _left(p, y, region, metrics[0].threshold)
@@ -196,6 +199,7 @@ _ENDINGS = ('', '_mask', '_pred', '_score', '_pixels0') # what a prediction's na
 
 def _some(names): return ', '.join(map(repr, names[:3])) + (f' and {len(names) - 3} more' if names[3:] else '')
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #81741ef1
 def _match_files(folder, names):
     "name -> file of its prediction; `DataError` that says which are missing, or there twice."
     if not folder.is_dir(): raise FileNotFoundError(f'No folder {folder}: give the one that holds the predictions')
@@ -221,17 +225,19 @@ class Predictions:
         self.folder, self._white = Path(folder), None
         self.files = _match_files(self.folder, list(names))
 
-    def __call__(self,
-        name, # of an image
-    ) -> np.ndarray: # (H, W) float, 0 to 1
-        "One map. `DataError` that names the file if it is no map of probabilities."
-        pixels = read_pixels(self.files[name])
-        if pixels.dtype.kind == 'b': return pixels.astype(np.float32)
-        values = pixels if pixels.dtype.kind == 'f' else pixels / self.white
-        low, high = values.min(), values.max()
-        if 0 <= low and high <= 1: return values
-        raise DataError(f'{self.files[name]} runs from {low:.4g} to {high:.4g}, not from 0 to 1: write probabilities '
-                        f'as floats, or 0 to 255 as integers')
+# %% ../../nbs/workshop/measure/evaluation.ipynb #6eac4761
+@patch
+def __call__(self:Predictions,
+    name, # of an image
+) -> np.ndarray: # (H, W) float, 0 to 1
+    "One map. `DataError` that names the file if it is no map of probabilities."
+    pixels = read_pixels(self.files[name])
+    if pixels.dtype.kind == 'b': return pixels.astype(np.float32)
+    values = pixels if pixels.dtype.kind == 'f' else pixels / self.white
+    low, high = values.min(), values.max()
+    if 0 <= low and high <= 1: return values
+    raise DataError(f'{self.files[name]} runs from {low:.4g} to {high:.4g}, not from 0 to 1: write probabilities '
+                    f'as floats, or 0 to 255 as integers')
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #0f1e37b6
 def _whitest(path):
@@ -242,6 +248,7 @@ def _whitest(path):
     white = next((w for w in (1, 255, 65535) if pixels.max() <= w), 65535)
     return white, white >= min(65535, np.iinfo(pixels.dtype).max)
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #e2413f6e
 @patch(as_prop=True)
 def white(self:Predictions):
     "The integer that stands for 1: 1, 255 or 65535. Files are read until one proves it."
@@ -269,8 +276,8 @@ def _judged(view, i, maps, size):
     image, mask = view.read(i)
     p = _fit(np.asarray(maps(name)), mask.shape, size, getattr(maps, 'files', {}).get(name, f'the map of {name!r}'))
     if size: mask = view.transform(image, mask)[1]
-    return *(torch.from_numpy(np.array(a, np.float32))[None, None] for a in (p, mask)), *(r[None]
-            for r in _region(view, i))
+    p, mask = (torch.from_numpy(np.array(a, np.float32))[None, None] for a in (p, mask))
+    return p, mask, *(r[None] for r in _region(view, i))
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #a7a53578
 def evaluate_predictions(

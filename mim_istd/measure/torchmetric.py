@@ -22,6 +22,7 @@ _WHOLE = [f.name for f in fields(Counts) if f.name != 'sum_iou']
 
 def _as_counts(whole, sum_iou): return Counts(**dict(zip(_WHOLE, whole.tolist())), sum_iou=float(sum_iou))
 
+# %% ../../nbs/workshop/measure/torchmetric.ipynb #17b7b773
 def _known(names):
     "The names, if all are metrics"
     every = summarize(Counts(images=1, pixels=1))
