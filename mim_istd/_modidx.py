@@ -379,6 +379,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mim_istd.cli._given': ('workshop/cli.html#_given', 'mim_istd/cli.py'),
                               'mim_istd.cli._labels': ('workshop/cli.html#_labels', 'mim_istd/cli.py'),
                               'mim_istd.cli._missing': ('workshop/cli.html#_missing', 'mim_istd/cli.py'),
+                              'mim_istd.cli._recipe': ('workshop/cli.html#_recipe', 'mim_istd/cli.py'),
                               'mim_istd.cli._say': ('workshop/cli.html#_say', 'mim_istd/cli.py'),
                               'mim_istd.cli._serve': ('workshop/cli.html#_serve', 'mim_istd/cli.py'),
                               'mim_istd.cli._synth': ('workshop/cli.html#_synth', 'mim_istd/cli.py'),

@@ -18,7 +18,6 @@ def _train(args):
     import json
     from mim_istd.model.network import MiMConfig
     from mim_istd.model.configurations import read_config
-    from mim_istd.training.recipe import get_recipe
     from mim_istd.training.loop import train
     out, saved = Path(args.out), Path(args.out)/'recipe.json'
     if (out/'last.pt').exists() and not args.resume:
@@ -29,15 +28,21 @@ def _train(args):
         config = read_config(json.loads(saved.read_text(encoding='utf-8'))['config'])
         model = config['model'] if 'model' in config else MiMConfig(**config)
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
-    try: recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)
-    except (json.JSONDecodeError, AttributeError) as e:
-        raise ValueError(f'--recipe {args.recipe or saved} holds no recipe, which is a JSON object of its fields') from e
-    data = _data(args)
+    recipe, data = _recipe(args.recipe or (saved if args.resume else 'quick'), changes), _data(args)
     try_to_write(out)
     train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
           max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
     _calibrate_run(out, data, args)
     print(f"weights: {out/'best.safetensors'}, log: {out/'log.csv'}")
+
+# %% ../nbs/workshop/cli.ipynb #ed708017
+def _recipe(recipe, changes):
+    "The recipe that is meant, with its changes; `ValueError` that names a file which holds none."
+    from json import JSONDecodeError
+    from mim_istd.training.recipe import get_recipe
+    try: return get_recipe(recipe, **changes)
+    except (JSONDecodeError, AttributeError) as e:
+        raise ValueError(f'{recipe} holds no recipe: that is a JSON object of its fields') from e
 
 # %% ../nbs/workshop/cli.ipynb #c6ddac34
 def _calibrate_run(out, data, args):
@@ -56,6 +61,7 @@ def _given(args, *names):
     "Those of the options that were given, by name."
     return {k: v for k in names if (v := getattr(args, k)) is not None}
 
+# %% ../nbs/workshop/cli.ipynb #c849386d
 def _data(args):
     "The set that is meant: its name, or, if its parts are named as well, the `Folder` that they make."
     parts = _given(args, 'images', 'masks', 'mask_suffix', 'mask_rule', 'ignore')
@@ -215,8 +221,7 @@ def _labels(args):
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f2
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, calibrate=_calibrate, synth=_synth,
-                 export=_export, weights=_weights,
-                 table=run_table, serve=_serve, demo=run_demo, labels=_labels)
+                 export=_export, weights=_weights, table=run_table, serve=_serve, demo=run_demo, labels=_labels)
 
 # %% ../nbs/workshop/cli.ipynb #177cbc18
 def _say(e):

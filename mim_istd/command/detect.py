@@ -101,11 +101,11 @@ def _for_now(args, jobs):
     "JSON files that nobody has asked for are gone in the end, and folders that they leave empty."
     from mim_istd.detection.outputs import is_result
     needless, folders = _linked(args) and 'json' not in args.format, _folders(_out(args), jobs)
-    def files(): return {f for d in folders if d.is_dir() for f in d.glob('*.json') if is_result(f)} if needless else set()
-    before = files()
+    def files(): return {f for d in folders if d.is_dir() for f in d.glob('*.json') if is_result(f)}
+    before = files() if needless else ()
     try: yield
     finally:
-        for path in files() - before: path.unlink()
+        for path in files() - before if needless else (): path.unlink()
         for job in jobs if needless else ():
             with contextlib.suppress(OSError): job.frames.rmdir()   # if it is empty
 
@@ -316,6 +316,10 @@ def _not_written(self:_Results, base, e):
     self.failed += 1
     complain(f'cannot write {base} ({reason})')
 
+def _is_writable(folder):
+    try: return try_to_write(folder) is None
+    except OSError: return False
+
 # %% ../../nbs/workshop/command/detect.ipynb #4b4ccc35
 @patch
 def close(self:_Results, rest=()):
@@ -333,11 +337,6 @@ def close(self:_Results, rest=()):
         self.failed += len(left)
         complain(f'{len(left)} images are not in coco.json, {left[0]} first: --coco-ids has no number for them, or one '
                  'for two')
-
-# %% ../../nbs/workshop/command/detect.ipynb #a73acc52
-def _is_writable(folder):
-    try: return try_to_write(folder) is None
-    except OSError: return False
 
 # %% ../../nbs/workshop/command/detect.ipynb #9473aaac
 @contextlib.contextmanager
@@ -498,7 +497,8 @@ def _detect_all(detectors, jobs, args, failed, ids):
             if there: rest = there.rest()
             results.close(rest)
     if interrupted:
-        complain(f'interrupted after {lines.finished(rest)} of {len(jobs)} files; what has been written so far is whole')
+        complain(f'interrupted after {lines.finished(rest)} of {len(jobs)} files; what has been written so far is '
+                 'whole')
     failed = lines.failed + results.failed
     print(f'{results}' + (f', {failed} failed' if failed else '') + f'; results in {results.out}')
     return 130 if interrupted else 1 if failed else 0, results

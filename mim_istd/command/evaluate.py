@@ -20,7 +20,7 @@ def _read_predictions(args):
     return lambda data, protocol, also: evaluate_predictions(args.predictions, data, protocol, sys.stderr.isatty(),
                                                              threshold=args.threshold, also=also)
 
-# %% ../../nbs/workshop/command/evaluate.ipynb #9de15cad
+# %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
 def _ignoring(detector, args):
     "The same of a method without training, as if its maps had been written: what is ignored is left out of them."
     from mim_istd.measure.evaluation import evaluate_predictions
@@ -28,7 +28,6 @@ def _ignoring(detector, args):
         lambda name: detector.method(data.read(data.names.index(name))[0]), data, protocol, sys.stderr.isatty(),
         threshold=args.threshold, also=also)
 
-# %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
 def _run_filter(detector, args):
     "The same of a method without training."
     from mim_istd.baselines.classical import evaluate_classical

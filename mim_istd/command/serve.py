@@ -119,12 +119,13 @@ def _check_port(port):
     if port is None: return
     try:
         with socket.create_server(('127.0.0.1', port)): return
-    except OSError as e: raise OSError(f'--port {port} cannot be had ({e.strerror}): take another, or leave it out') from e
+    except OSError as e:
+        raise OSError(f'--port {port} cannot be had ({e.strerror}): take another, or leave it out') from e
 
 # %% ../../nbs/workshop/command/serve.ipynb #684a68b6
 def run_serve(args):
     "mim-istd serve"
-    detector = Detector(args.weights, args.device, model=args.model)   # wrong weights are said before gradio is imported
+    detector = Detector(args.weights, args.device, model=args.model)
     _check_port(args.port)
     import gradio
     folder = tempfile.TemporaryDirectory(prefix='mim-istd-')
