@@ -83,7 +83,7 @@ def _calibrate(args):
     from mim_istd.detection.detector import Detector
     from mim_istd.detection.weights import list_weights
     if not args.out and args.weights in ('default', *list_weights()):
-        raise ValueError(f'--weights {args.weights} belong to the package: name the file to write with -o')
+        raise ValueError(f'--weights {args.weights}: these belong to the package; name the file to write with -o')
     if args.out: try_to_write(Path(args.out).parent)
     sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
     made = calibrate(detector, sets, args.lists, args.split, progress=sys.stderr.isatty())
