@@ -74,7 +74,7 @@ def _data(args):
 def _evaluate(args):
     "mim-istd evaluate"
     from mim_istd.command.evaluate import run_evaluate
-    return run_evaluate(args, _data(args))
+    return run_evaluate(args, None if args.labels else _data(args))   # with --labels, DATA is no set
 
 # %% ../nbs/workshop/cli.ipynb #6c93b7b0
 def _calibrate(args):

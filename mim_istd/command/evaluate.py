@@ -127,7 +127,7 @@ def _one_protocol(args, data, name, measure):
 # %% ../../nbs/workshop/command/evaluate.ipynb #e271eaa4
 def run_evaluate(
     args, # of `mim-istd evaluate`
-    data, # the set: its name or a `Folder`
+    data, # the set: its name or a `Folder`; not looked at with --labels
 ):
     "mim-istd evaluate"
     from mim_istd.command.options import complain
