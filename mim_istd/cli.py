@@ -6,7 +6,7 @@
 __all__ = ['main']
 
 # %% ../nbs/workshop/cli.ipynb #6c03ebdd
-import contextlib, re, shutil, signal, sys
+import contextlib, os, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table, try_to_write
@@ -18,7 +18,6 @@ def _train(args):
     import json
     from mim_istd.model.network import MiMConfig
     from mim_istd.model.configurations import read_config
-    from mim_istd.training.recipe import get_recipe
     from mim_istd.training.loop import train
     out, saved = Path(args.out), Path(args.out)/'recipe.json'
     if (out/'last.pt').exists() and not args.resume:
@@ -29,11 +28,21 @@ def _train(args):
         config = read_config(json.loads(saved.read_text(encoding='utf-8'))['config'])
         model = config['model'] if 'model' in config else MiMConfig(**config)
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
-    recipe = get_recipe(args.recipe or (saved if args.resume else 'quick'), **changes)
-    train(model, _data(args), recipe, out, resume=args.resume, device=args.device, lists=args.lists,
+    recipe, data = _recipe(args.recipe or (saved if args.resume else 'quick'), changes), _data(args)
+    try_to_write(out)
+    train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
           max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
-    _calibrate_run(out, _data(args), args)
+    _calibrate_run(out, data, args)
     print(f"weights: {out/'best.safetensors'}, log: {out/'log.csv'}")
+
+# %% ../nbs/workshop/cli.ipynb #ed708017
+def _recipe(recipe, changes):
+    "The recipe that is meant, with its changes; `ValueError` that names a file which holds none."
+    from json import JSONDecodeError
+    from mim_istd.training.recipe import get_recipe
+    try: return get_recipe(recipe, **changes)
+    except (JSONDecodeError, AttributeError) as e:
+        raise ValueError(f'{recipe} holds no recipe: that is a JSON object of its fields') from e
 
 # %% ../nbs/workshop/cli.ipynb #c6ddac34
 def _calibrate_run(out, data, args):
@@ -48,8 +57,11 @@ def _calibrate_run(out, data, args):
     for line in _calibration_lines(made): print(line)
 
 # %% ../nbs/workshop/cli.ipynb #bc4d1b46
-def _given(args, *names): return {k: v for k in names if (v := getattr(args, k)) is not None}
+def _given(args, *names):
+    "Those of the options that were given, by name."
+    return {k: v for k in names if (v := getattr(args, k)) is not None}
 
+# %% ../nbs/workshop/cli.ipynb #c849386d
 def _data(args):
     "The set that is meant: its name, or, if its parts are named as well, the `Folder` that they make."
     parts = _given(args, 'images', 'masks', 'mask_suffix', 'mask_rule', 'ignore')
@@ -62,13 +74,16 @@ def _data(args):
 def _evaluate(args):
     "mim-istd evaluate"
     from mim_istd.command.evaluate import run_evaluate
-    return run_evaluate(args, _data(args))
+    return run_evaluate(args, None if args.labels else _data(args))   # with --labels, DATA is no set
 
 # %% ../nbs/workshop/cli.ipynb #6c93b7b0
 def _calibrate(args):
     "mim-istd calibrate"
-    from mim_istd.detection.calibration import calibrate, read_calibration, save_calibration
+    from mim_istd.detection.calibration import calibrate, save_calibration
     from mim_istd.detection.detector import Detector
+    from mim_istd.detection.weights import list_weights
+    if not args.out and args.weights in ('default', *list_weights()):
+        raise ValueError(f'--weights {args.weights}: these belong to the package; name the file to write with -o')
     if args.out: try_to_write(Path(args.out).parent)
     sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
     made = calibrate(detector, sets, args.lists, args.split, progress=sys.stderr.isatty())
@@ -91,6 +106,9 @@ def _synth(args):
     "mim-istd synth"
     from mim_istd.data.synthetic import make_sample_set
     folder = Path(args.folder)
+    try_to_write(folder)
+    if args.sample and (args.seed, args.train, args.test) != (0, 40, 16):
+        raise ValueError('--sample makes the set of the package: leave --seed, --train and --test out')
     if not args.sample: make_sample_set(folder, args.seed, args.train, args.test)
     else:
         if folder.exists() and any(folder.iterdir()) and not (folder/'splits'/'sample').is_dir():
@@ -159,14 +177,14 @@ def _weights(args):
 
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
-                     r"valid_fraction|batch_size|epochs|operating_point)=('[^']*'|\w*)`?")
+                     r"valid_fraction|batch_size|epochs|operating_point|device)=('[^']*'|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."
     def option(m):
         value = m[2].strip("'")
         return f"--{m[1].replace('_', '-')}" + (f' {value}' if value and value != 'True' else '')
-    return _OPTION.sub(option, str(message))
+    return re.sub(r'(--[\w-]+), or \1 on the command line', r'\1', _OPTION.sub(option, str(message)))
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
@@ -203,8 +221,7 @@ def _labels(args):
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f2
 _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, calibrate=_calibrate, synth=_synth,
-                 export=_export, weights=_weights,
-                 table=run_table, serve=_serve, demo=run_demo, labels=_labels)
+                 export=_export, weights=_weights, table=run_table, serve=_serve, demo=run_demo, labels=_labels)
 
 # %% ../nbs/workshop/cli.ipynb #177cbc18
 def _say(e):
@@ -213,6 +230,8 @@ def _say(e):
         complain(_missing(e))
         return 2
     known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
+    file = getattr(e, 'filename2', None) or getattr(e, 'filename', None)
+    if known and file: e = f'{os.fsdecode(file)}: {e.strerror}'   # without the number that Python puts before it
     complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
     return 2 if known else 1
 

@@ -41,10 +41,11 @@ def run_detect(args):
         raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks '
                          'into subfolders)')
     ids = _check_formats(args)
+    _check_films(args, [path for path, _ in images], raw)
     detectors = _detectors(args)
     try_to_write(out)
     jobs = _part(_jobs(images, [out/name for name in output_names(images)], args.sequence), args.shard)
-    with lock_folder(out):
+    with lock_folder(out), _for_now(args, jobs):
         _tidy(out, jobs)
         status, results = _detect_all(detectors, jobs, args, len(missing), ids)
         return _after(args, jobs, _Read(jobs, raw, args.fps), results, status)
@@ -70,16 +71,47 @@ def _check_apart(paths, out):
 def _check_formats(args):
     "The numbers of --coco-ids, or None. `ValueError` where options do not fit, `ImportError` without an extra."
     for name, on in (('--track', args.track or args.moving), ('--format film', 'film' in args.format)):
-        if on and 'json' not in args.format:
-            raise ValueError(f'{name} is made from the JSON files: let --format have json')
         if on and args.shard and args.sequence:
             raise ValueError(f'{name} needs all frames of a --sequence, and --shard divides them: leave one out')
+    if not _formats(args): raise ValueError('--no-overlay leaves nothing of --format overlay: name another format')
+    if not args.raw and (args.raw_offset or args.raw_endian != 'little'):
+        raise ValueError('--raw-offset and --raw-endian describe files without a header: give --raw as well')
     if args.track or args.moving: import stonesoup   # the extra `track`
     if 'film' in args.format: import av              # the extra `video`
     if not args.coco_ids: return None
     if 'coco' not in args.format: raise ValueError('--coco-ids numbers what --format coco writes: add coco to --format')
     from mim_istd.detection.exchange import coco_ids
     return coco_ids(args.coco_ids)
+
+# %% ../../nbs/workshop/command/detect.ipynb #08c13a55
+def _check_films(args, paths, raw):
+    "`ValueError` if tracks or films are asked for, and no file holds frames."
+    from mim_istd.data.frames import holds_frames
+    asked = '--track' if args.track else '--moving' if args.moving else '--format film' if 'film' in args.format else ''
+    if not asked or args.sequence or any(holds_frames(path, raw) for path in paths): return
+    here = f'{paths[0]} is a single image' if len(paths) == 1 else f'the {len(paths)} files are single images'
+    raise ValueError(f'{asked} needs a film or a stack, and {here}; --sequence makes one stream of the images of a '
+                     'folder')
+
+# %% ../../nbs/workshop/command/detect.ipynb #d239f85f
+def _linked(args): return args.track or args.moving or 'film' in args.format
+
+@contextlib.contextmanager
+def _for_now(args, jobs):
+    "JSON files that nobody has asked for are gone in the end, and folders that they leave empty."
+    from mim_istd.detection.outputs import is_result
+    needless, folders = _linked(args) and 'json' not in args.format, _folders(_out(args), jobs)
+    def files(): return {f for d in folders if d.is_dir() for f in d.glob('*.json') if is_result(f)}
+    before = files() if needless else ()
+    try: yield
+    finally:
+        for path in files() - before if needless else (): path.unlink()
+        for job in jobs if needless else ():
+            with contextlib.suppress(OSError): job.frames.rmdir()   # if it is empty
+
+def _folders(out, jobs):
+    "All folders that results go to."
+    return {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}
 
 # %% ../../nbs/workshop/command/detect.ipynb #18c97bfb
 def _after(args, jobs, read, results, status):
@@ -186,8 +218,7 @@ def _unfinished(folder):
 def _tidy(out, jobs):
     "Remove what a killed run has left, and say what of earlier runs will not be in the table."
     from mim_istd.detection.outputs import is_result, remove_parts
-    folders, bases = {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}, {job.base
-            for job in jobs}
+    folders, bases = _folders(out, jobs), {job.base for job in jobs}
     remove_parts(folders | {folder/'labels' for folder in folders})
     (out/'shard.json').unlink(missing_ok=True)   # until it is finished again
     others = [f for d in folders - {job.frames for job in jobs} if d.is_dir() for f in d.glob('*.json')
@@ -198,11 +229,17 @@ def _tidy(out, jobs):
 
 # %% ../../nbs/workshop/command/detect.ipynb #19f106f9
 def try_to_write(folder):
-    "Better to fail now than after the first image."
+    "`OSError` if nothing can be written to a folder; leaves nothing behind."
     from mim_istd.files import write_whole
+    made = [d for d in (folder, *folder.parents) if not d.exists()]
     try: write_whole(folder/'.mim-istd', b'')
-    except OSError as e: raise OSError(f'cannot write to {folder} ({e.strerror or e}); choose another folder') from e
-    (folder/'.mim-istd').unlink(missing_ok=True)
+    except OSError as e:
+        why = 'it is a file' if folder.is_file() else e.strerror or e
+        raise OSError(f'cannot write to {folder} ({why}); choose another folder') from e
+    finally:
+        with contextlib.suppress(OSError):
+            (folder/'.mim-istd').unlink(missing_ok=True)
+            for d in made: d.rmdir()
 
 # %% ../../nbs/workshop/command/detect.ipynb #aeb95949
 class _Results:
@@ -279,6 +316,10 @@ def _not_written(self:_Results, base, e):
     self.failed += 1
     complain(f'cannot write {base} ({reason})')
 
+def _is_writable(folder):
+    try: return try_to_write(folder) is None
+    except OSError: return False
+
 # %% ../../nbs/workshop/command/detect.ipynb #4b4ccc35
 @patch
 def close(self:_Results, rest=()):
@@ -296,11 +337,6 @@ def close(self:_Results, rest=()):
         self.failed += len(left)
         complain(f'{len(left)} images are not in coco.json, {left[0]} first: --coco-ids has no number for them, or one '
                  'for two')
-
-# %% ../../nbs/workshop/command/detect.ipynb #a73acc52
-def _is_writable(folder):
-    try: return try_to_write(folder) is None
-    except OSError: return False
 
 # %% ../../nbs/workshop/command/detect.ipynb #9473aaac
 @contextlib.contextmanager
@@ -324,6 +360,7 @@ class _Lines:
     def __init__(self, jobs, args, failed):
         self.jobs, self.args, self.failed, self.bar = jobs, args, failed, _Progress(len(jobs))
         self.current, self.done, self.frames, self.targets = None, 0, 0, 0
+        self.more = True   # whether the current file is not done yet
 
 # %% ../../nbs/workshop/command/detect.ipynb #d6192574
 @patch
@@ -331,14 +368,14 @@ def turn_to(self:_Lines, i):
     "The next result is of file `i`."
     if i == self.current: return
     self.end()
-    self.current, self.done, self.frames, self.targets = i, self.done + 1, 0, 0
-    self.bar(self.done - 1)
+    self.current, self.frames, self.targets, self.more = i, 0, 0, True
+    self.bar(self.done)
 
 # %% ../../nbs/workshop/command/detect.ipynb #2031328d
 @patch
 def skipped(self:_Lines, error):
     "Say that a file failed, or the rest of it."
-    path, self.failed = str(self.jobs[self.current].path), self.failed + 1
+    path, self.failed, self.more = str(self.jobs[self.current].path), self.failed + 1, False
     what = 'skipped' if not self.frames else f"only {self.frames} frame{'s' * (self.frames > 1)}"
     self.bar.clear()
     complain(f'{what}: {error}' if path in str(error)
@@ -347,10 +384,20 @@ def skipped(self:_Lines, error):
 # %% ../../nbs/workshop/command/detect.ipynb #8aca1d49
 @patch
 def end(self:_Lines):
+    if self.current is None: return
+    path, self.current, self.done = self.jobs[self.current].path, None, self.done + 1
     if not self.frames or self.args.quiet: return
     self.bar.clear()
-    print(f'{self.jobs[self.current].path}: ' + (f'{self.frames} frames, ' if self.frames > 1 else '')
+    print(f'{path}: ' + (f'{self.frames} frames, ' if self.frames > 1 else '')
           + f"{self.targets} target{'' if self.targets == 1 else 's'}", flush=True)
+
+# %% ../../nbs/workshop/command/detect.ipynb #4d742afa
+@patch
+def finished(self:_Lines, rest=()):
+    "How many files are done. `rest`: what processes have written last, as `Processes.rest` gives it."
+    images = {i for i, written in rest if isinstance(written, tuple) and written[1] == self.jobs[i].base}
+    if self.current is not None and not self.more: images.add(self.current)
+    return self.done + len(images)
 
 # %% ../../nbs/workshop/command/detect.ipynb #2f39cafa
 class _Number(int):
@@ -405,7 +452,10 @@ def _processes(args, detector, jobs):
     if count < 1: return None
     return Processes(count, _Read(jobs, _raw(args), args.fps), detector, _Write(jobs, _formats(args)))
 
-def _formats(args): return [f for f in args.format if not (args.no_overlay and f == 'overlay')]
+def _formats(args):
+    "What is written, if only for now: tracks and films are made from JSON files."
+    kinds = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
+    return kinds + ['json'] * (_linked(args) and 'json' not in kinds)
 
 def _raw(args):
     from mim_istd.data.frames import parse_raw
@@ -428,6 +478,7 @@ def _work(detectors, jobs, args, results, lines, processes):
                 frame, base = found.frame, _place(jobs[i], found.frame)
                 targets = results.write(found, base)
             if frame is not None: results.add_film(jobs[i], i, base)
+            lines.more = base != jobs[i].base
             lines.frames, lines.targets = lines.frames + 1, lines.targets + targets
         lines.end()
     results.settle()
@@ -435,18 +486,19 @@ def _work(detectors, jobs, args, results, lines, processes):
 # %% ../../nbs/workshop/command/detect.ipynb #f58c2f06
 def _detect_all(detectors, jobs, args, failed, ids):
     "Run the jobs; the table is written even if the run is cut short. The exit status, and the results."
-    interrupted = False
+    interrupted, rest = False, []
     results = _Results(_formats(args), _out(args), ids, args.track or args.moving)
     lines = _Lines(jobs, args, failed)
     with _processes(args, detectors[0], jobs) or contextlib.nullcontext() as there:
         try: _work(detectors, jobs, args, results, lines, there)
-        except KeyboardInterrupt:
-            interrupted = True
-            lines.bar.clear()
-            complain(f'interrupted after {lines.done} of {len(jobs)} files; what has been written so far is whole')
+        except KeyboardInterrupt: interrupted = True
         finally:
             lines.bar.clear()
-            results.close(there.rest() if there else ())
+            if there: rest = there.rest()
+            results.close(rest)
+    if interrupted:
+        complain(f'interrupted after {lines.finished(rest)} of {len(jobs)} files; what has been written so far is '
+                 'whole')
     failed = lines.failed + results.failed
     print(f'{results}' + (f', {failed} failed' if failed else '') + f'; results in {results.out}')
     return 130 if interrupted else 1 if failed else 0, results

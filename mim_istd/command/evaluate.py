@@ -12,13 +12,15 @@ import re, sys
 def _read_predictions(args):
     "The function that measures the files of --predictions."
     from mim_istd.measure.evaluation import evaluate_predictions
-    used = dict(model=args.model, device=args.device, tta=args.tta, weights=args.weights != 'default')
+    used = dict(model=args.model, device=args.device, tta=args.tta, weights=args.weights != 'default',
+                operating_point=args.operating_point is not None)
     for name in (k for k, v in used.items() if v):
-        raise ValueError(f'--predictions measures files, and no network runs: leave --{name} out')
+        raise ValueError(f'--predictions measures files, and no network runs: leave '
+                         f'--{name.replace("_", "-")} out')
     return lambda data, protocol, also: evaluate_predictions(args.predictions, data, protocol, sys.stderr.isatty(),
                                                              threshold=args.threshold, also=also)
 
-# %% ../../nbs/workshop/command/evaluate.ipynb #9de15cad
+# %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
 def _ignoring(detector, args):
     "The same of a method without training, as if its maps had been written: what is ignored is left out of them."
     from mim_istd.measure.evaluation import evaluate_predictions
@@ -26,7 +28,6 @@ def _ignoring(detector, args):
         lambda name: detector.method(data.read(data.names.index(name))[0]), data, protocol, sys.stderr.isatty(),
         threshold=args.threshold, also=also)
 
-# %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
 def _run_filter(detector, args):
     "The same of a method without training."
     from mim_istd.baselines.classical import evaluate_classical
@@ -38,14 +39,29 @@ def _run_filter(detector, args):
     return lambda data, protocol, also: evaluate_classical(data, [detector.method], protocol, None, sys.stderr.isatty(),
                                                            args.threshold)[args.model]
 
+# %% ../../nbs/workshop/command/evaluate.ipynb #77c57bfa
+def _at_point(detector, args):
+    "The same of what `detect` reports at an operating point."
+    import numpy as np
+    from mim_istd.measure.evaluation import evaluate_predictions
+    for name, why in dict(tta='averages scores that the calibration was not made for',
+                          curve='goes through all thresholds').items():
+        if getattr(args, name): raise ValueError(f'--{name} {why}: leave it or --operating-point out')
+    def measure(data, protocol, also):
+        reported = lambda name: detector(data.folder.images[name]).mask.astype(np.float32)
+        return evaluate_predictions(reported, data, protocol, sys.stderr.isatty(), threshold=args.threshold, also=also)
+    return measure
+
 # %% ../../nbs/workshop/command/evaluate.ipynb #f3204f45
 def _measurer(args):
     "The function of a data set, a protocol and further metrics that gives the figures."
     if args.predictions: return _read_predictions(args)
     from mim_istd.detection.detector import Detector
     from mim_istd.measure.evaluation import evaluate
-    detector = Detector(args.weights, args.device, model=args.model)
+    detector = Detector(args.weights, args.device, args.threshold, model=args.model, ignore=args.ignore,
+                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point)
     if detector.method: return _run_filter(detector, args)
+    if args.operating_point is not None: return _at_point(detector, args)
     return lambda data, protocol, also: evaluate(
         detector.model, data, protocol, progress=sys.stderr.isatty(), threshold=args.threshold, tta=args.tta,
         resize=detector.card.get('input_size'), also=also)
@@ -57,8 +73,8 @@ def _extras(args, protocol):
     from mim_istd.measure.hierarchical import HierarchicalIoU
     from mim_istd.measure.metrics import ThresholdSweep
     extras = {}
-    if args.more: extras |= dict(ranking=TargetRanking(protocol, args.threshold),
-                                 hierarchical=HierarchicalIoU(protocol, args.threshold))
+    if args.more: extras['hierarchical'] = HierarchicalIoU(protocol, args.threshold)
+    if args.more and args.operating_point is None: extras['ranking'] = TargetRanking(protocol, args.threshold)
     if args.intervals: extras['intervals'] = Intervals(protocol, args.threshold)
     if args.curve: extras['sweep'] = ThresholdSweep(FROC_THRESHOLDS, protocol)
     return extras
@@ -67,9 +83,8 @@ def _extras(args, protocol):
 def _with_extras(figures, extras):
     "The figures with what the extras have counted; intervals under a name of their own."
     from mim_istd.measure.curves import target_scores
-    if 'ranking' in extras:
-        figures = figures | target_scores(figures) | {'AP': extras['ranking'].compute()['AP']}
-        figures |= extras['hierarchical'].compute()
+    if 'hierarchical' in extras: figures = figures | target_scores(figures) | extras['hierarchical'].compute()
+    if 'ranking' in extras: figures = figures | {'AP': extras['ranking'].compute()['AP']}
     if 'intervals' in extras: figures = figures | {'intervals': extras['intervals'].compute()}
     return figures
 
@@ -78,8 +93,8 @@ def _more_lines(r):
     "What is printed of the extras, line by line."
     plain = lambda k: re.sub('^(target|loc|seg)_', '', k)
     percent = lambda names: '  '.join(f'{plain(k)} {100*r[k]:.2f}' for k in names)
-    if 'AP' in r:
-        yield '  targets: ' + percent(('target_precision', 'target_recall', 'target_F1', 'AP'))
+    if 'hIoU' in r:
+        yield '  targets: ' + percent([k for k in ('target_precision', 'target_recall', 'target_F1', 'AP') if k in r])
         yield f"  {percent(('hIoU',))} = localisation {100*r['loc_IoU']:.2f} × segmentation {100*r['seg_IoU']:.2f}"
         yield '  lost in localisation: ' + percent([k for k in r if k.startswith('loc_') and k != 'loc_IoU'])
         yield '  lost in segmentation: ' + percent([k for k in r if k.startswith('seg_') and k != 'seg_IoU'])
@@ -89,14 +104,17 @@ def _more_lines(r):
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #1de509b4
 def _check(args):
-    "`ValueError` or `OSError` if the curve cannot be written."
+    "`ValueError` or `OSError` if a file that is asked for cannot be written."
     from pathlib import Path
     from mim_istd.command.detect import try_to_write
-    if not args.curve: return
-    if Path(args.curve).suffix not in ('.png', '.json'):
+    if args.curve and Path(args.curve).suffix not in ('.png', '.json'):
         raise ValueError(f'--curve {args.curve} is neither .png nor .json: the ending says what to write')
-    try_to_write(Path(args.curve).parent)
+    for name in (k for k in ('curve', 'json') if getattr(args, k)):
+        path = Path(getattr(args, name))
+        if path.is_dir(): raise IsADirectoryError(f'--{name} {path} is a folder: name a file')
+        try_to_write(path.parent)
 
+# %% ../../nbs/workshop/command/evaluate.ipynb #c8558388
 def _one_protocol(args, data, name, measure):
     "Figures and FROC curve (or None) under one protocol."
     from mim_istd.data.sets import IRSTDataset
@@ -109,18 +127,20 @@ def _one_protocol(args, data, name, measure):
 # %% ../../nbs/workshop/command/evaluate.ipynb #e271eaa4
 def run_evaluate(
     args, # of `mim-istd evaluate`
-    data, # the set: its name or a `Folder`
+    data, # the set: its name or a `Folder`; not looked at with --labels
 ):
     "mim-istd evaluate"
+    from mim_istd.command.options import complain
     from mim_istd.command.labels import evaluate_on_labels
     from mim_istd.files import to_json, write_whole
     from mim_istd.measure.curves import write_curves
     from mim_istd.measure.metrics import report
-    if args.labels: return evaluate_on_labels(args)
     _check(args)
+    if args.labels: return evaluate_on_labels(args)
     measure, figures, curves = _measurer(args), {}, {}
     for name in args.protocol:
         figures[name], curves[name] = _one_protocol(args, data, name, measure)
+        if not figures[name]['targets']: complain(f'note: no mask holds a target by the rule of {name}')
         print('\n'.join([f'{name}: {report(figures[name])}', *_more_lines(figures[name])]), flush=True)
     if args.curve: write_curves(curves, args.curve)
     if args.json: write_whole(args.json, to_json(figures) + '\n')

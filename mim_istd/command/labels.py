@@ -75,10 +75,12 @@ def _one(out, sheets, name, pixels, boxes):
 # %% ../../nbs/workshop/command/labels.ipynb #02cb901f
 def run_labels(args):
     "mim-istd labels"
+    from mim_istd.command.detect import try_to_write
     from mim_istd.data.labels import read_labels
     from mim_istd.data.reading import DataError
     source, out, done, n, empty = Path(args.images), Path(args.out), set(), 0, 0
     if not source.exists(): raise FileNotFoundError(f'No images at {source}: give their folder, or a film')
+    try_to_write(out)
     if out.exists() and any(out.iterdir()): raise FileExistsError(f'{out} is not empty: choose a new folder by -o')
     labels, sheets = read_labels(args.labels, _sizes(source)), _Sheets(out)
     for name, pixels, key in _labelled(source, labels):
@@ -99,6 +101,14 @@ def _counted(boxes, ignored):
     boxes = np.zeros((0, 4)) if boxes is None else boxes
     return boxes if ignored is None else boxes[~lies_ignored(boxes[:, 1::-1] + boxes[:, :1:-1]/2 - .5, ignored)]
 
+# %% ../../nbs/workshop/command/labels.ipynb #258dd536
+def _of_masks(args):
+    "The options among those given that have no meaning without masks."
+    names = 'predictions', 'intervals', 'curve', 'tta', 'lists', 'images', 'masks', 'mask_suffix', 'mask_rule'
+    given = [name for name in names if getattr(args, name)]
+    return [name.replace('_', '-') for name in [*given, *['split']*(args.split != 'test'),
+                                                *['protocol']*(args.protocol != ['basicirstd'])]]
+
 # %% ../../nbs/workshop/command/labels.ipynb #2501c5e1
 def evaluate_on_labels(
     args, # of `mim-istd evaluate` with --labels
@@ -107,14 +117,14 @@ def evaluate_on_labels(
     from mim_istd.data.labels import read_labels, score_labels
     from mim_istd.detection.detector import Detector
     from mim_istd.files import to_json, write_whole
-    for name in (k for k in ('predictions', 'intervals', 'curve', 'tta') if getattr(args, k)):
+    for name in _of_masks(args):
         raise ValueError(f'--{name} needs masks, and --labels are boxes or points: leave one of them out')
     source = Path(args.data)
     if not source.exists(): raise FileNotFoundError(f'No images at {source}: give their folder, or a film')
     labels = read_labels(args.labels, _sizes(source))
     if args.more: _check_boxes(labels)
     detector = Detector(args.weights, args.device, args.threshold, model=args.model, ignore=args.ignore,
-                        keep_hot_pixels=args.keep_hot_pixels)
+                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point)
     found = {}
     for name, pixels, key in _labelled(source, labels):
         ignored = detector.ignored(pixels.shape, name if source.is_dir() else source)

@@ -6,7 +6,9 @@
 __all__ = ['complain', 'build_parser']
 
 # %% ../../nbs/workshop/command/options.ipynb #c1a0e103
-import argparse, sys
+import argparse, re, sys
+
+from fastcore.basics import patch
 
 from .. import __version__
 
@@ -14,6 +16,34 @@ from .. import __version__
 def complain(message):
     "One line on stderr."
     print('mim-istd: ' + ' '.join(str(message).split()), file=sys.stderr, flush=True)
+
+# %% ../../nbs/workshop/command/options.ipynb #c3e8296a
+class _Parser(argparse.ArgumentParser):
+    "A parser whose errors are one line, with the exit status 2."
+    def error(self, message):
+        said = re.sub('^argument ', '', message)
+        said = re.sub('^the following arguments are required: (.*)', r'missing: \1', said)
+        said = re.sub(r"^COMMAND: invalid choice: ('.*?') \(choose from (.*)\)",
+                      lambda m: f'no command {m[1]}: choose from ' + m[2].replace("'", ''), said)
+        complain(f"{said}; 'mim-istd -h' and 'mim-istd COMMAND -h' list what there is" if self.prog == 'mim-istd' else
+                 f"{said}; '{self.prog} -h' lists the options")
+        self.exit(2)
+
+# %% ../../nbs/workshop/command/options.ipynb #1679811a
+@patch
+def parse_args(self:_Parser, args=None, namespace=None):
+    found, rest = self.parse_known_args(args, namespace)
+    if rest: self.commands.choices[found.command].refuse(rest)
+    return found
+
+@patch
+def refuse(self:_Parser, rest):
+    "End with one line about words that no option takes."
+    import difflib
+    word = next((w.partition('=')[0] for w in rest if w.startswith('-')), None)
+    if word is None: self.error(f'{rest[0]!r} is one argument too many')
+    near = difflib.get_close_matches(word, self._option_string_actions, 1)
+    self.error(f'no option {word}' + (f', perhaps {near[0]}' if near else ''))
 
 # %% ../../nbs/workshop/command/options.ipynb #59ba4da6
 _EXAMPLES = """examples:
@@ -23,7 +53,7 @@ _EXAMPLES = """examples:
   mim-istd detect frames --weights runs/mine     with a network of your own
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
-  mim-istd detect flight.mp4 --track --format json csv film   … and drawn into a film
+  mim-istd detect flight.mp4 --track --format csv film        … and drawn into a film
   mim-istd detect frames --format json coco yolo              boxes for other programs
   mim-istd detect frames --shard 3/16            the third of 16 parts of the folder, each on a machine of its own
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
@@ -72,6 +102,7 @@ _EVALUATE = """examples:
   mim-istd evaluate data/sample --weights runs/first
   mim-istd evaluate NUAA-SIRST --lists idx_427 --protocol basicirstd corrected --json figures.json
   mim-istd evaluate NUAA-SIRST --lists idx_427 --model max-median
+  mim-istd evaluate NUAA-SIRST --lists idx_427 --operating-point few-false   what 'detect' reports with this option
   mim-istd evaluate NUAA-SIRST --predictions masks   what another program wrote: masks/NAME.png or NAME_mask.png
   mim-istd evaluate NUAA-SIRST --lists idx_427 --more --intervals --curve froc.png
 
@@ -103,7 +134,7 @@ IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the proto
 _CALIBRATE = """examples:
   mim-istd calibrate mine --weights runs/mine
   mim-istd calibrate NUAA-SIRST IRSTD-1k --weights outer -o outer-calibrated.safetensors
-  mim-istd calibrate field --split all --weights outer -o field.safetensors   masked images that were not trained on
+  mim-istd calibrate field --split all -o field.safetensors   the default weights, for masked images of your own
 
 The images that the training held out are scored, and what is found in them is compared with their masks. Afterwards
 the score of a target is the probability that it is real, and --operating-point of 'mim-istd detect' has its names."""
@@ -141,6 +172,14 @@ def _name_or_probability(text):
     try: float(text)
     except ValueError: return text
     return _between(float, 0, 1)(text)
+
+# %% ../../nbs/workshop/command/options.ipynb #af0bfa69
+def _one_of(names, what):
+    "An argparse type: one of these names; `what`: which other words would be taken for one."
+    def name(text):
+        if text in names: return text
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(names)}; {what} stand before this option")
+    return name
 
 # %% ../../nbs/workshop/command/options.ipynb #9f0eeb22
 def _command(commands, name, help, epilog):
@@ -226,7 +265,8 @@ def _add_speed(p):
 def _add_outputs(p):
     p.add_argument('-o', '--out', default='detections', metavar='OUT',
                    help='folder for the results (default: detections)')
-    p.add_argument('--format', nargs='+', choices=_FORMATS + _MORE_FORMATS, default=_FORMATS, metavar='KIND',
+    p.add_argument('--format', nargs='+', type=_one_of(_FORMATS + _MORE_FORMATS, 'images'), default=_FORMATS,
+                   metavar='KIND',
                    help='what to write, of overlay, mask, json, csv (default: these four), yolo, coco, film')
     _add_coco_ids(p)
     p.add_argument('--no-overlay', action='store_true', help='all but the overlays')
@@ -316,8 +356,8 @@ def _add_evaluate(commands):
     p = _command(commands, 'evaluate', 'measure a network on a folder of images and masks', _EVALUATE)
     _add_data(p)
     p.add_argument('--split', default='test', help="split of the list, or 'all' (default: test)")
-    p.add_argument('--protocol', nargs='+', choices=('basicirstd', 'paper', 'corrected'), default=['basicirstd'],
-                   metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
+    p.add_argument('--protocol', nargs='+', type=_one_of(('basicirstd', 'paper', 'corrected'), 'data sets'),
+                   default=['basicirstd'], metavar='NAME', help='basicirstd, paper or corrected (default: basicirstd)')
     _add_weights_option(p)
     _add_model(p)
     p.add_argument('--labels', metavar='PATH',
@@ -325,6 +365,7 @@ def _add_evaluate(commands):
     p.add_argument('--predictions', metavar='FOLDER',
                    help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
+    _add_point(p)
     _add_device(p)
     _add_ignore(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
@@ -343,8 +384,10 @@ def _add_calibrate(commands):
     p.add_argument('more', nargs='*', metavar='DATA', help='further sets that the weights learned from')
     p.add_argument('--split', help="a split that was not trained on, or 'all' (default: what the training held out)")
     _add_weights_option(p)
-    p.add_argument('-o', '--out', metavar='FILE', help='weights file to write (default: the weights themselves)')
+    p.add_argument('-o', '--out', metavar='FILE', 
+                   help='weights file to write (default: the weights themselves, if they are no part of the package)')
     _add_device(p)
+    _add_ignore(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #98604e68
 def _add_synth(commands):
@@ -422,15 +465,14 @@ def _add_serve(commands):
 # %% ../../nbs/workshop/command/options.ipynb #1d7b88bc
 def build_parser():
     "All commands and options."
-    parser = argparse.ArgumentParser('mim-istd', allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = _Parser('mim-istd', allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Infrared small-target detection with Mamba-in-Mamba.',
         epilog="start with:\n  mim-istd demo\n  mim-istd detect IMAGE\n'mim-istd COMMAND -h' explains a command and "
                "gives examples")
     parser.add_argument('--version', action='version', version=f'mim-istd {__version__}')
-    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    parser.commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for add in (_add_detect, _add_train, _add_evaluate, _add_calibrate, _add_synth, _add_export, _add_weights,
                 _add_table, _add_labels,
                 _add_serve, _add_demo):
-        add(commands)
+        add(parser.commands)
     return parser

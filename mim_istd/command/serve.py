@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'detect_file', 'describe', 'write_results', 'make_page', 'run_serve']
 
 # %% ../../nbs/workshop/command/serve.ipynb #fb727e4b
-import contextlib, copy, dataclasses, tempfile
+import contextlib, copy, dataclasses, socket, tempfile
 from pathlib import Path
 
 from ..data.sets import SUFFIXES
@@ -113,15 +113,24 @@ def make_page(
         for event in (given[0].change, given[1].release, given[2].release): event(look, given, shown, api_name='detect')
     return page
 
+# %% ../../nbs/workshop/command/serve.ipynb #9115d492
+def _check_port(port):
+    "`OSError` if another program listens at a port; None is the first free one."
+    if port is None: return
+    try:
+        with socket.create_server(('127.0.0.1', port)): return
+    except OSError as e:
+        raise OSError(f'--port {port} cannot be had ({e.strerror}): take another, or leave it out') from e
+
 # %% ../../nbs/workshop/command/serve.ipynb #684a68b6
 def run_serve(args):
     "mim-istd serve"
+    detector = Detector(args.weights, args.device, model=args.model)
+    _check_port(args.port)
     import gradio
     folder = tempfile.TemporaryDirectory(prefix='mim-istd-')
-    detector = Detector(args.weights, args.device, model=args.model)
     with folder, contextlib.closing(make_page(detector, folder.name)) as page:
         _, address, _ = page.launch(server_name='127.0.0.1', server_port=args.port, prevent_thread_lock=True,
-                                    quiet=True,
-                                    show_error=True, allowed_paths=[folder.name], inbrowser=args.open)
+                                    quiet=True, show_error=True, allowed_paths=[folder.name], inbrowser=args.open)
         print(f'open {address} in a browser; Ctrl-C ends it', flush=True)
         page.block_thread()
