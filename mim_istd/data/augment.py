@@ -116,6 +116,7 @@ def _like(new, old):
     "`new` with the mean and standard deviation of `old`."
     return (new - new.mean()) / (new.std() or 1) * old.std() + old.mean()
 
+# %% ../../nbs/book/07_augmentation.ipynb #f1f6eeb7
 @dataclass(frozen=True)
 class Gamma:
     "Bends the scale of brightness: the image's range to the power γ, then its old mean and spread again."

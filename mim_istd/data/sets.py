@@ -370,6 +370,7 @@ def ignored(self:Folder,
     "The pixels of an image that count nowhere: the ignored ones, and those of targets whose centroid lies there."
     return None if self.ignore is None else grow_ignored(self.ignore(mask.shape, path), mask)
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #084cbee6
 @patch
 def clean(self:Folder,
     image, # (H, W) in its own range

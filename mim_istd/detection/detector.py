@@ -72,6 +72,13 @@ def _peaks_and_means(found, score):
     np.maximum.at(peaks, ids, values)
     return peaks, np.bincount(ids, values, len(found)) / found.areas
 
+# %% ../../nbs/book/12_detection.ipynb #7e21fb40
+def _as_target(found, k, mask, image, peak, mean, sure):
+    "Component `k` of `found`, with `mask` for all targets."
+    (y, x), (y0, x0, y1, x1) = found.centroids[k].tolist(), found.boxes[k].tolist()
+    scr = target_scr(image, mask, found.labels, k + 1, box := (x0, y0, x1, y1))
+    return Target(x, y, box, int(found.areas[k]), float(peak), float(mean), scr, float(sure))
+
 # %% ../../nbs/book/12_detection.ipynb #e1faec24
 def find_targets(
     score, # (H, W) probabilities
@@ -88,11 +95,7 @@ def find_targets(
     kept = (found.areas >= min_area) & (sure > (-np.inf if least is None else least))
     mask, (rows, cols, ids) = np.zeros(score.shape, bool), found.pixels
     mask[rows, cols] = kept[ids]
-    def target(k):
-        (y, x), (y0, x0, y1, x1) = found.centroids[k].tolist(), found.boxes[k].tolist()
-        scr = target_scr(image, mask, found.labels, k + 1, box := (x0, y0, x1, y1))
-        return Target(x, y, box, int(found.areas[k]), float(peaks[k]), float(means[k]), scr, float(sure[k]))
-    targets = [target(k) for k in np.flatnonzero(kept)]
+    targets = [_as_target(found, k, mask, image, peaks[k], means[k], sure[k]) for k in np.flatnonzero(kept)]
     return sorted(targets, key=lambda t: (-t.peak, -t.mean_score, t.y, t.x)), mask
 
 # %% ../../nbs/book/12_detection.ipynb #1a3e475e
@@ -112,6 +115,12 @@ def _channels_last(a, first):
         raise ValueError(f'expected one image (H, W) with up to 4 channels, got shape {a.shape}')
     return a
 
+# %% ../../nbs/book/12_detection.ipynb #5f756eb7
+def _is_batch(images):
+    "Whether this is a list of images, not one image as a list of rows."
+    whole = lambda x: isinstance(x, (str, os.PathLike, Image.Image)) or np.ndim(x) >= 2
+    return isinstance(images, (list, tuple)) and all(map(whole, images))
+
 # %% ../../nbs/book/12_detection.ipynb #99a5654b
 def as_grey(
     image, # a path, a PIL image, or an array or tensor (H, W), (H, W, C), (C, H, W), (1, C, H, W); C up to 4
@@ -124,11 +133,6 @@ def as_grey(
     if isinstance(image, Image.Image): return _kept(_grey(_opened(image)))
     if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
     return _kept(_grey(_channels_last(_as_array(image), first=torch.is_tensor(image))))
-
-def _is_batch(images):
-    "Whether this is a list of images, not one image as a list of rows."
-    whole = lambda x: isinstance(x, (str, os.PathLike, Image.Image)) or np.ndim(x) >= 2
-    return isinstance(images, (list, tuple)) and all(map(whole, images))
 
 # %% ../../nbs/book/12_detection.ipynb #f3d9a350
 class Detector:
@@ -241,6 +245,7 @@ def tile_for(self:Detector,
     if self.tile is not None: return self.tile if max(shape) > self.tile else None
     return fitting_tile(self, shape)
 
+# %% ../../nbs/book/12_detection.ipynb #5aab1cb4
 @patch
 def _check_tile(self:Detector, name):
     if self.method or self.card.get('input_size'):
@@ -271,6 +276,7 @@ def _score_whole(self:Detector, grey, statistics):
     if isinstance(score, Exception): raise score
     return score
 
+# %% ../../nbs/book/12_detection.ipynb #cc4b8489
 @patch
 def _score_part(self:Detector, x):
     "Scores (h, w) of a standardized image or tile (h, w)."
@@ -284,9 +290,9 @@ def ignored(self:Detector,
     ignore=None, # instead of the detector's own
 ): # (H, W) bool, or None: all of it counts
     "The pixels where nothing is a target."
-    ignore = self.ignore if ignore is None else Ignored(ignore)
-    return ignore and ignore(shape, name)
+    return (rule := self.ignore if ignore is None else Ignored(ignore)) and rule(shape, name)
 
+# %% ../../nbs/book/12_detection.ipynb #4f5e4cd4
 @patch
 def clean(self:Detector,
     grey, # (H, W), in its own range

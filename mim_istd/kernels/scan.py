@@ -150,6 +150,7 @@ def _ready(u, delta, A, B, C, D, bias, width):
     A2 = rearrange(A.float() * _LOG2E.value, 'd n -> n d').contiguous()
     return _time_first(u), _time_first(delta), A2, rows(B), rows(C), D.float().contiguous(), bias.float().contiguous()
 
+# %% ../../nbs/book/02_triton_scan.ipynb #dd8e34bb
 def _launch(kernel, programs, *tensors, **numbers):
     "Launch one warp a program, on the device of the tensors."
     with torch.cuda.device_of(tensors[0]): kernel[(programs,)](*tensors, **numbers, num_warps=1)

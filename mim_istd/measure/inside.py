@@ -81,19 +81,19 @@ def capture(
         for h in hooks: h.remove()
     return {name: k for name, k in kept.items() if k is not None}
 
-# %% ../../nbs/book/14_what_the_network_sees.ipynb #6f476faa
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #ec039a0e
 def _want_mim(model):
     if not isinstance(model, MiM): raise TypeError(f'a {type(model).__name__} has no sentences and words; give a MiM')
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #6f476faa
 def sentence_maps(
     model, # a `MiM`
     image, # (H, W) grey, at least 16 × 16
 ) -> dict: # 'stage 1', … -> (D, h, w) float32
     "The sentence embeddings that each stage leaves, on their grid."
     _want_mim(model)
-    stages = {f'stage {i}': s[-1] for i, s in enumerate(model.stages, 1)}
-    return capture(model, image, stages, lambda m, x, y: rearrange(y[1][0], '(h w) d -> d h w',
-                                                                   h=x[2][0]).float().cpu().numpy())
+    def on_grid(block, x, y): return rearrange(y[1][0], '(h w) d -> d h w', h=x[2][0]).float().cpu().numpy()
+    return capture(model, image, {f'stage {i}': s[-1] for i, s in enumerate(model.stages, 1)}, on_grid)
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #0ef7f889
 def _unit(maps):
@@ -111,9 +111,8 @@ def channel_consistency(
 ) -> float: # 0 to 1; NaN if fewer than two channels vary
     "Mean |Pearson correlation| of all pairs of channels; constant channels are left out."
     unit, varies = _unit(maps)
-    unit = unit[varies]
-    if len(unit) < 2: return float('nan')
-    r = np.abs(unit @ unit.T)
+    r = np.abs(unit[varies] @ unit[varies].T)
+    if len(r) < 2: return float('nan')
     return float((r.sum() - np.trace(r))/(len(r)*(len(r) - 1)))
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #b9427065
@@ -183,6 +182,7 @@ def _readable(name):
     at = re.fullmatch(r'stages\.(\d+)\.(\d+)(?:\.(\w+))?', name)
     return f'stage {int(at[1]) + 1}, block {int(at[2]) + 1}' + (f', {at[3]}' if at[3] else '') if at else name
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #4d8168ef
 def named_layers(
     model, # network
     kind, # class

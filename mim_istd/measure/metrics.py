@@ -51,6 +51,7 @@ def _group_few(rows, cols, width):
     touching = csr_array((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(place),)*2)
     return csgraph.connected_components(touching, directed=False)
 
+# %% ../../nbs/book/09_metrics.ipynb #4a10896a
 def _group_many(mask, rows, cols):
     "The same by labelling the window around them."
     if not len(rows): return 0, rows
@@ -256,10 +257,6 @@ class SegmentationMetrics:
         "Forget all images."
         self.counts = Counts()
 
-    def compute(self):
-        "All metrics and the counts behind them, as a dict of plain numbers; see `summarize`."
-        return summarize(self.counts, self.protocol)
-
 # %% ../../nbs/book/09_metrics.ipynb #cd6609aa
 @patch
 def update(self:SegmentationMetrics,
@@ -290,6 +287,12 @@ def summarize(
         recall=ratio(c.intersection, c.target_pixels, math.nan),
         false_per_image=c.false_components / c.images, **{k: v for k, v in asdict(c).items() if k != 'sum_iou'})
 
+# %% ../../nbs/book/09_metrics.ipynb #165e4b96
+@patch
+def compute(self:SegmentationMetrics):
+    "All metrics and the counts behind them, as a dict of plain numbers; see `summarize`."
+    return summarize(self.counts, self.protocol)
+
 # %% ../../nbs/book/09_metrics.ipynb #affafccb
 def report(
     results, # from `SegmentationMetrics.compute`
@@ -304,10 +307,9 @@ def pooled_iou(
     results, # from `SegmentationMetrics.compute`, one of each set
 ) -> float: # 0 to 1; NaN if there is no target and nothing was predicted
     "IoU of several sets together."
-    intersection, union = 0, 0
-    for r in results:
-        intersection += r['intersection']
-        union += r['target_pixels'] + r['predicted_pixels'] - r['intersection']
+    results = list(results)
+    intersection = sum(r['intersection'] for r in results)
+    union = sum(r['target_pixels'] + r['predicted_pixels'] for r in results) - intersection
     return intersection / union if union else math.nan
 
 # %% ../../nbs/book/09_metrics.ipynb #5cd0b5cb

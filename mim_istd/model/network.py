@@ -346,8 +346,7 @@ def encode(self: MiM, x): # (B, 1 or in_channels, H, W)
 # %% ../../nbs/book/05_network.ipynb #8e51f96c
 @patch
 def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
-    H, W = x.shape[-2:]
-    x = self._prepare(x)
+    (H, W), x = x.shape[-2:], self._prepare(x)
     shared, encoded, words = self._encode(x)
     y = encoded[-1]
     for stage, e in zip(self.decoder, encoded[-2::-1]): y = stage(y, e)

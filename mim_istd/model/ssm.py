@@ -27,6 +27,16 @@ def _check_float(**tensors):
         if not (t.is_floating_point() or t.is_complex()):
             raise TypeError(f"{name} has dtype {t.dtype}; use a floating dtype, e.g. {name}.double()")
 
+def _checked(A, B, delta):
+    _check_float(A=A, B=B)
+    return _check_delta(delta, A)
+
+# %% ../../nbs/book/00_ssm.ipynb #33c1fd8b
+def _with_held_input(A, B):
+    "The block matrix above, (N+1, N+1): its last row says x' = 0."
+    both = torch.cat([A, B.to(A.dtype)[:, None]], dim=1)               # (N, N+1)
+    return torch.cat([both, torch.zeros_like(both[:1])], dim=0)
+
 # %% ../../nbs/book/00_ssm.ipynb #864a033e
 def zoh(
     A, # (N, N) state matrix, real or complex; may be singular
@@ -40,9 +50,7 @@ def zoh(
     N = A.shape[0]
     if B.shape != (N,): raise ValueError(f"B has shape {tuple(B.shape)}, expected ({N},) to match A {tuple(A.shape)}")
     delta = _check_delta(delta, A)
-    both = torch.cat([A, B.to(A.dtype)[:, None]], dim=1)               # (N, N+1)
-    both = torch.cat([both, torch.zeros_like(both[:1])], dim=0)         # (N+1, N+1), last row: x' = 0
-    E = torch.linalg.matrix_exp(delta[..., None, None] * both)
+    E = torch.linalg.matrix_exp(delta[..., None, None] * _with_held_input(A, B))
     return E[..., :N, :N], E[..., :N, N]
 
 # %% ../../nbs/book/00_ssm.ipynb #bcb1bac5
@@ -61,8 +69,7 @@ def zoh_diagonal(
     delta # step, broadcasts against A
 ): # (A_bar, B_bar), each of the broadcast shape
     "Exact zero-order hold for a diagonal A (eq 2), elementwise; stable for small and zero `delta * A`."
-    _check_float(A=A, B=B)
-    delta = _check_delta(delta, A)
+    delta = _checked(A, B, delta)
     z = delta * A
     return z.exp(), delta * _phi(z) * B
 
@@ -73,8 +80,7 @@ def taylor(
     delta # step, broadcasts against A and against B
 ): # (A_bar, B_bar) = (exp(delta A), delta B)
     "The discretisation that Mamba uses (eq 3): exact A_bar, first-order B_bar; elementwise."
-    _check_float(A=A, B=B)
-    delta = _check_delta(delta, A)
+    delta = _checked(A, B, delta)
     return (delta * A).exp(), delta * B
 
 # %% ../../nbs/book/00_ssm.ipynb #6301a4ae
@@ -98,6 +104,11 @@ class LTI:
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(f"{name} has shape {tuple(getattr(self, name).shape)}, expected {shape}")
 
+# %% ../../nbs/book/00_ssm.ipynb #2008e67e
+def _is_zoh(rule):
+    if rule not in ('zoh', 'taylor'): raise ValueError(f"rule={rule!r}; expected 'zoh' or 'taylor'")
+    return rule == 'zoh'
+
 # %% ../../nbs/book/00_ssm.ipynb #b7957a38
 @patch
 def discretize(self:LTI,
@@ -105,9 +116,8 @@ def discretize(self:LTI,
     rule='zoh' # 'zoh' (eq 2) or 'taylor' (eq 3)
 ): # (A_bar, B_bar): (N, N) and (N,)
     "The matrices of the recurrence."
-    if rule not in ('zoh', 'taylor'): raise ValueError(f"rule={rule!r}; expected 'zoh' or 'taylor'")
     A_bar, B_bar = zoh(self.A, self.B.to(self.A.dtype), delta)
-    return A_bar, (B_bar if rule == 'zoh' else delta * self.B.to(self.A.dtype))
+    return A_bar, (B_bar if _is_zoh(rule) else delta * self.B.to(self.A.dtype))
 
 # %% ../../nbs/book/00_ssm.ipynb #e69beba6
 @patch
@@ -132,6 +142,15 @@ def run_recurrence(self:LTI,
         y.append(h @ self.C.to(h.dtype) + self.D * x_k)
     return torch.stack(y, -1)
 
+# %% ../../nbs/book/00_ssm.ipynb #444519d6
+def _solve_step(A, B, h, x, delta, **options):
+    "The states (N, P) after a step of length `delta` with inputs x (P,) held, NumPy arrays."
+    from scipy.integrate import solve_ivp
+    slope = lambda t, flat: (A @ flat.reshape(h.shape) + B[:, None] * x).ravel()
+    step = solve_ivp(slope, (0., float(delta)), h.ravel(), **options)
+    if step.success: return step.y[:, -1].reshape(h.shape)
+    raise RuntimeError(f"solve_ivp({options['method']!r}) failed: {step.message} Try method='Radau'.")
+
 # %% ../../nbs/book/00_ssm.ipynb #f52b2fbe
 @patch
 def run_ode(self:LTI,
@@ -142,17 +161,13 @@ def run_ode(self:LTI,
     atol=1e-12 # absolute tolerance of the solver
 ): # (..., L)
     "Integrate eq 1 for the held input and read the output at the end of each step."
-    from scipy.integrate import solve_ivp
     x = self._signal(x)
     _check_delta(delta, x)
     A, B, C = (t.detach().cpu().double().numpy() for t in (self.A, self.B, self.C))
     samples = x.detach().cpu().double().reshape(-1, x.shape[-1]).numpy()       # (P, L)
     h, y = 0. * B[:, None] * samples[:, 0], []                                  # (N, P)
     for x_k in samples.T:
-        slope = lambda t, flat: (A @ flat.reshape(h.shape) + B[:, None] * x_k).ravel()
-        step = solve_ivp(slope, (0., float(delta)), h.ravel(), method=method, rtol=rtol, atol=atol)
-        if not step.success: raise RuntimeError(f"solve_ivp({method!r}) failed: {step.message} Try method='Radau'.")
-        h = step.y[:, -1].reshape(h.shape)
+        h = _solve_step(A, B, h, x_k, delta, method=method, rtol=rtol, atol=atol)
         y.append(C @ h + self.D * x_k)
     return torch.stack([torch.from_numpy(v) for v in y], -1).reshape(x.shape).to(x)
 

@@ -72,9 +72,8 @@ def set_epoch(self:OrderedLoader, epoch):
 
 @patch
 def get_idxs(self:OrderedLoader):
-    order = epoch_order(len(self.dataset), self.seed, self.epoch)
-    starts = range(self.rank * self.bs, len(order) - self.whole + 1 + self.rank * self.bs, self.whole)
-    return [i for s in starts for i in order[s:s+self.bs]]
+    order, mine = epoch_order(len(self.dataset), self.seed, self.epoch), self.rank * self.bs
+    return [i for s in range(mine, len(order) - self.whole + 1 + mine, self.whole) for i in order[s:s+self.bs]]
 
 # %% ../../nbs/book/11_training.ipynb #f13b1844
 def make_transform(
@@ -214,6 +213,7 @@ def before_validate(self:EMA): self.live, self.learn.model = self.learn.model, s
 def after_validate(self:EMA):
     if self.live is not None: self.learn.model, self.live = self.live, None
 
+# %% ../../nbs/book/11_training.ipynb #03b37bd9
 @patch
 def state(self:EMA) -> dict:
     "For a checkpoint."

@@ -13,13 +13,16 @@ import torch.nn.functional as F
 from torch import nn
 
 # %% ../../nbs/book/08_losses.ipynb #4db966f5
-def _prepare(logits, target):
-    "Both tensors checked and in one dtype, at least float32."
+def _check_types(logits, target):
     for name, t in (('logits', logits), ('target', target)):
         if not torch.is_tensor(t): raise TypeError(f"{name} is a {type(t).__name__}, expected a tensor (B, 1, H, W)")
     if not logits.is_floating_point(): raise TypeError(f"logits have dtype {logits.dtype}, expected a floating dtype")
     if not (target.is_floating_point() or target.dtype == torch.bool):
         raise TypeError(f"target has dtype {target.dtype}, expected float in 0…1 or bool; convert with `mask > 127`")
+    if target.device != logits.device: raise ValueError(f"target is on {target.device} and logits on {logits.device}")
+
+# %% ../../nbs/book/08_losses.ipynb #5af70703
+def _check_shapes(logits, target):
     if logits.ndim != 4 or logits.shape[1] != 1:
         raise ValueError(f"logits have shape {tuple(logits.shape)}, expected (B, 1, H, W)")
     if target.shape != logits.shape:
@@ -27,15 +30,24 @@ def _prepare(logits, target):
                          + ("; add the channel with target[:, None]" if target.ndim == 3 else ""))
     if logits.numel() == 0:
         raise ValueError(f"logits have shape {tuple(logits.shape)}: there is no pixel to learn from")
-    if target.device != logits.device: raise ValueError(f"target is on {target.device} and logits on {logits.device}")
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    target = target.to(dtype)
+
+# %% ../../nbs/book/08_losses.ipynb #191a468e
+def _check_range(target):
     # nothing can be read while a graph is recorded
-    if target.is_cuda and torch.cuda.is_current_stream_capturing(): return logits.to(dtype), target
+    if target.is_cuda and torch.cuda.is_current_stream_capturing(): return
     low, high = (v.item() for v in torch.aminmax(target))   # waits for a GPU once a step, as logging the loss does
-    if not (low >= 0 and high <= 1):               # written so that NaN fails too
+    if not (low >= 0 and high <= 1):                         # written so that NaN fails too
         raise ValueError(f"target ranges from {low:g} to {high:g}, expected 0…1; a 0…255 mask becomes `mask > 127`")
-    return logits.to(dtype), target
+
+# %% ../../nbs/book/08_losses.ipynb #c2c686b5
+def _prepare(logits, target):
+    "Both tensors checked and in one dtype, at least float32."
+    _check_types(logits, target)
+    _check_shapes(logits, target)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    logits, target = logits.to(dtype), target.to(dtype)
+    _check_range(target)
+    return logits, target
 
 # %% ../../nbs/book/08_losses.ipynb #bb316046
 def _areas(logits, target, pooled):
@@ -122,17 +134,20 @@ def _scale_weight(P, G, smooth):
     return (torch.minimum(P, G) + variance + smooth) / (torch.maximum(P, G) + variance + smooth)
 
 # %% ../../nbs/book/08_losses.ipynb #4cab19be
+def _polar(mass):
+    "(B,) distance of the centroid of (B, 1, H, W) from the image's corner, and its angle; sides have length 1"
+    H, W = mass.shape[-2:]
+    y = (torch.arange(H, dtype=mass.dtype, device=mass.device) + 0.5) / H    # pixel centres: never 0, so no
+    x = (torch.arange(W, dtype=mass.dtype, device=mass.device) + 0.5) / W    # singular angle
+    total = mass.sum((1, 2, 3)) + 1e-12                                       # with no mass at all: the image centre
+    cy = ((mass.sum((1, 3)) * y).sum(1) + 0.5e-12) / total
+    cx = ((mass.sum((1, 2)) * x).sum(1) + 0.5e-12) / total
+    return torch.hypot(cy, cx), torch.atan2(cy, cx)
+
+# %% ../../nbs/book/08_losses.ipynb #a9409869
 def _location_penalty(p, target):
     "(B,) distance of the two centroids in polar coordinates around the image corner; 0 where there is no target"
-    H, W = p.shape[-2:]
-    y = (torch.arange(H, dtype=p.dtype, device=p.device) + 0.5) / H      # pixel centres: never 0, so no singular angle
-    x = (torch.arange(W, dtype=p.dtype, device=p.device) + 0.5) / W
-    def polar(mass):
-        total = mass.sum((1, 2, 3)) + 1e-12                               # with no mass at all: the image centre
-        cy = ((mass.sum((1, 3)) * y).sum(1) + 0.5e-12) / total
-        cx = ((mass.sum((1, 2)) * x).sum(1) + 0.5e-12) / total
-        return torch.hypot(cy, cx), torch.atan2(cy, cx)
-    (d_p, angle_p), (d_g, angle_g) = polar(p), polar(target)
+    (d_p, angle_p), (d_g, angle_g) = _polar(p), _polar(target)
     penalty = 1 - torch.minimum(d_p, d_g) / torch.maximum(d_p, d_g) + (2 / math.pi * (angle_p - angle_g)) ** 2
     return torch.where(target.sum((1, 2, 3)) > 0, penalty, 0.)
 

@@ -141,6 +141,7 @@ _LIGHT = dict(optimizer='adamw', weight_decay=0.01, decay='matrices', schedule='
               images='crop', grad_clip=1.)
 _TURNS = {'flip': {}, 'rotate90': {}, 'gain': {}}
 
+# %% ../../nbs/book/10_recipe.ipynb #d00d2f65
 RECIPES = {'paper': Recipe(),
            'quick': Recipe(epochs=27, batch_size=8, lr=0.01, size=192, target_probability=0.9, ema=0.99,
                            validate_every=3, augment={**_TURNS}, **_LIGHT),
@@ -166,18 +167,22 @@ def _of_today(saved):
                          f'go by {foreign[0]}={_RETIRED[foreign[0]]!r}')
     return {k: v for k, v in saved.items() if k not in _RETIRED}
 
+# %% ../../nbs/book/10_recipe.ipynb #19a106bd
+def _find_recipe(name):
+    "What the table holds, or what the file does."
+    if str(name) in RECIPES: return RECIPES[str(name)]
+    if not str(name).endswith('.json'):
+        raise ValueError(f'No recipe {str(name)!r}: choose one of {", ".join(RECIPES)}, or a .json file')
+    if not Path(name).is_file(): raise FileNotFoundError(f'No recipe file {name}')
+    return json.loads(Path(name).read_text(encoding='utf-8'))
+
 # %% ../../nbs/book/10_recipe.ipynb #51137e40
 def get_recipe(
     recipe='paper', # name in `RECIPES`, a `Recipe`, a dict of its fields, or the recipe.json of a run
     **changes, # fields to change
 ) -> Recipe:
     "A recipe by name, file or fields, with changes."
-    if isinstance(recipe, (str, Path)):
-        if str(recipe) in RECIPES: recipe = RECIPES[str(recipe)]
-        elif not str(recipe).endswith('.json'):
-            raise ValueError(f'No recipe {str(recipe)!r}: choose one of {", ".join(RECIPES)}, or a .json file')
-        elif not Path(recipe).is_file(): raise FileNotFoundError(f'No recipe file {recipe}')
-        else: recipe = json.loads(Path(recipe).read_text(encoding='utf-8'))
+    if isinstance(recipe, (str, Path)): recipe = _find_recipe(recipe)
     fixed = asdict(recipe) if is_dataclass(recipe) else _of_today(recipe.get('recipe', recipe))
     if unknown := (fixed | changes).keys() - {f.name for f in fields(Recipe)}:
         raise ValueError(f'A recipe has no {sorted(unknown)[0]!r}; it has {", ".join(f.name for f in fields(Recipe))}')
@@ -210,6 +215,9 @@ def make_optimizer(
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.optimizer_options.items()} # JSON: lists
     return _OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **options)
 
+# %% ../../nbs/book/10_recipe.ipynb #ca54f057
+def _half_cosine(high, low, t): return low + (high - low) * (1 + math.cos(math.pi * t)) / 2
+
 # %% ../../nbs/book/10_recipe.ipynb #3071bd5e
 _RISE = 0.15   # share of the steps in which 'one_cycle' rises
 
@@ -218,12 +226,11 @@ def learning_rate(
     position, # share of the training that is done, 0 to 1
 ) -> float:
     "The learning rate at a position of the training."
-    fall = lambda high, low, t: low + (high - low) * (1 + math.cos(math.pi * t)) / 2
     if recipe.schedule == 'constant': return recipe.lr
-    if recipe.schedule == 'cosine': return fall(recipe.lr, recipe.lr/1000, position)
+    if recipe.schedule == 'cosine': return _half_cosine(recipe.lr, recipe.lr/1000, position)
     if recipe.schedule == 'thirds': return recipe.lr/5**int(3*position)
-    if position < _RISE: return fall(recipe.lr/25, recipe.lr, position/_RISE)
-    return fall(recipe.lr, recipe.lr/1e4, (position - _RISE) / (1 - _RISE))
+    if position < _RISE: return _half_cosine(recipe.lr/25, recipe.lr, position/_RISE)
+    return _half_cosine(recipe.lr, recipe.lr/1e4, (position - _RISE) / (1 - _RISE))
 
 # %% ../../nbs/book/10_recipe.ipynb #8d1d9995
 def epoch_order(
