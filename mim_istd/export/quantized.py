@@ -6,7 +6,7 @@
 __all__ = ['BITS', 'TOLERANCES', 'halve_weights', 'opened', 'score_of', 'quantize_convolutions', 'with_bits', 'file_figures',
            'file_times', 'largest_change', 'measure_files', 'main']
 
-# %% ../../nbs/workshop/export/quantized.ipynb #ab094963
+# %% ../../nbs/workshop/export/quantized.ipynb #307029cb
 import argparse, tempfile, time
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from ..detection.detector import as_grey
 from ..files import to_json, write_whole
 from ..measure.evaluation import evaluate_predictions
 
-# %% ../../nbs/workshop/export/quantized.ipynb #a7935b99
+# %% ../../nbs/workshop/export/quantized.ipynb #2c1a51f7
 def _large(tensor):
     "Whether a stored tensor is float32 and a matrix or more, of 256 numbers or more"
     return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1 and np.prod(tensor.dims) >= 256
@@ -41,7 +41,7 @@ def halve_weights(
     made.graph.node.extend(nodes)
     return made
 
-# %% ../../nbs/workshop/export/quantized.ipynb #b5f9039d
+# %% ../../nbs/workshop/export/quantized.ipynb #ea0c7257
 def opened(
     model, # path, or `onnx.ModelProto`
 ) -> onnxruntime.InferenceSession:
@@ -51,7 +51,7 @@ def opened(
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=['CPUExecutionProvider'])
 
-# %% ../../nbs/workshop/export/quantized.ipynb #50a69599
+# %% ../../nbs/workshop/export/quantized.ipynb #1f097b98
 def score_of(
     session, # of `opened`
     image, # (H, W)
@@ -59,7 +59,7 @@ def score_of(
     "The score of one image."
     return session.run(None, {'image': np.asarray(image, np.float32)[None, None]})[0][0, 0]
 
-# %% ../../nbs/workshop/export/quantized.ipynb #c4a258ab
+# %% ../../nbs/workshop/export/quantized.ipynb #bfb6e0dd
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -70,14 +70,14 @@ class _Images(CalibrationDataReader):
         image = next(self.left, None)
         return None if image is None else {'image': np.asarray(image, np.float32)[None, None]}
 
-# %% ../../nbs/workshop/export/quantized.ipynb #d657d59a
+# %% ../../nbs/workshop/export/quantized.ipynb #f759f545
 _PARTS = 'model.decoder.', 'model.head.refine.'   # names of weights begin so where 8 bits are enough
 
 def _others(model, parts):
     "Names of the convolutions that keep 32 bits"
     return [n.name for n in model.graph.node if n.op_type == 'Conv' and not n.input[1].startswith(parts)]
 
-# %% ../../nbs/workshop/export/quantized.ipynb #42560b81
+# %% ../../nbs/workshop/export/quantized.ipynb #2d44cdbd
 def quantize_convolutions(
     model, # `onnx.ModelProto`, as the exporter made it
     images, # (H, W) each, of the kind that the file takes: raw, or standardized
@@ -95,18 +95,18 @@ def quantize_convolutions(
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
         return onnx.load(made)
 
-# %% ../../nbs/workshop/export/quantized.ipynb #2f52aedd
+# %% ../../nbs/workshop/export/quantized.ipynb #a051f929
 BITS = 32, 16, 8
 TOLERANCES = {32: 1e-4, 16: .05, 8: .5} # largest change of a score that a check lets pass
 
-# %% ../../nbs/workshop/export/quantized.ipynb #f49a0b89
+# %% ../../nbs/workshop/export/quantized.ipynb #9ad81bd9
 def _calibration_images(model, images):
     "The images given, or the package's, in the form that the file takes"
     facts = {p.key: p.value for p in model.metadata_props}
     images = [as_grey(p) for p in example_images()] if images is None else images
     return [standardize(i) if facts.get('standardize') == 'false' else i for i in images]
 
-# %% ../../nbs/workshop/export/quantized.ipynb #ec42874d
+# %% ../../nbs/workshop/export/quantized.ipynb #e1119298
 def with_bits(
     model, # `onnx.ModelProto` of 32 bits
     bits=32, # 32: as it is; 16: weights; 8: convolutions of decoder and head, other weights 16
@@ -124,9 +124,9 @@ def with_bits(
     onnx.checker.check_model(made)
     return made
 
-# %% ../../nbs/workshop/export/quantized.ipynb #18627cf5
+# %% ../../nbs/workshop/export/quantized.ipynb #2dbdec7c
 def file_figures(
-    path, # .onnx file
+    path, # .onnx file, or `onnx.ModelProto`
     dataset, # `IRSTDataset`
     protocol='basicirstd', # name or `Protocol`
 ) -> dict: # as from `evaluate`
@@ -134,7 +134,7 @@ def file_figures(
     session, places = opened(path), {name: i for i, name in enumerate(dataset.names)}
     return evaluate_predictions(lambda name: score_of(session, dataset.read(places[name])[0]), dataset, protocol)
 
-# %% ../../nbs/workshop/export/quantized.ipynb #e44b5de8
+# %% ../../nbs/workshop/export/quantized.ipynb #f34b1975
 def file_times(
     paths, # .onnx files
     side=512, # of the image, pixels
@@ -150,7 +150,7 @@ def file_times(
             found.append(time.process_time() - start)
     return [found[i::len(sessions)] for i in range(len(sessions))]
 
-# %% ../../nbs/workshop/export/quantized.ipynb #ac63c0ee
+# %% ../../nbs/workshop/export/quantized.ipynb #07eb929f
 def largest_change(
     path, # .onnx file
     reference, # the .onnx file to compare with
@@ -159,7 +159,7 @@ def largest_change(
     a, b = opened(path), opened(reference)
     return max(float(abs(score_of(a, i) - score_of(b, i)).max()) for i in map(as_grey, example_images()))
 
-# %% ../../nbs/workshop/export/quantized.ipynb #be5804f4
+# %% ../../nbs/workshop/export/quantized.ipynb #0b06ccc9
 def measure_files(
     paths, # .onnx files, the first with 32 bits
     datasets, # name -> `IRSTDataset`
@@ -178,7 +178,7 @@ def measure_files(
             if log: write_whole(log, to_json(found, indent=1) + '\n')
     return found
 
-# %% ../../nbs/workshop/export/quantized.ipynb #167c7780
+# %% ../../nbs/workshop/export/quantized.ipynb #261e49ee
 def main(argv=None):
     "python -m mim_istd.export.quantized 32.onnx 16.onnx 8.onnx --out LOG.json --sets NUAA-SIRST:idx_427 …"
     parser = argparse.ArgumentParser(prog='python -m mim_istd.export.quantized', description=measure_files.__doc__)
