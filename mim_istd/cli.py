@@ -130,20 +130,23 @@ def _export(args):
         raise ValueError(f'{out} is neither .onnx nor .pt2: the ending says what to write')
     if args.size and out.suffix == '.onnx':
         raise ValueError('an .onnx file takes images of any size; --size is for .pt2')
+    if args.bits != 32 and out.suffix == '.pt2':
+        raise ValueError(f'a .pt2 file has 32 bits; --bits {args.bits} is for .onnx')
     from mim_istd.detection.detector import Detector
-    from mim_istd.export.onnx import ExportError, check_export, export_onnx, export_program
+    from mim_istd.export.onnx import TOLERANCES, ExportError, check_export, export_onnx, export_program
     try_to_write(out.parent)
     detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
     if size: export_program(detector, out, size, not args.standardized)
-    else: export_onnx(detector, out, not args.standardized)
+    else: export_onnx(detector, out, not args.standardized, args.bits)
     takes = f'{size[0]} × {size[1]} pixels' if size else 'any size'
-    print(f'{out}: {out.stat().st_size/1e6:.1f} MB, images of {takes}', flush=True)
+    print(f'{out}: {out.stat().st_size/1e6:.1f} MB, {args.bits} bits, images of {takes}', flush=True)
     if args.no_check or args.standardized: return
-    try: found = check_export(out, detector, size)
+    try: found = check_export(out, detector, size, TOLERANCES[args.bits])
     except ExportError:
         out.unlink()
         raise
-    print('the same as PyTorch: ' + ', '.join(f'{h} × {w} within {d:.0e}' for (h, w), d in found.items()))
+    says = 'the same as PyTorch' if args.bits == 32 else 'scores of PyTorch'
+    print(f'{says}: ' + ', '.join(f'{h} × {w} within {d:.0e}' for (h, w), d in found.items()))
 
 # %% ../nbs/workshop/cli.ipynb #7efd6f93
 def _test_figures(card):

@@ -26,6 +26,7 @@ from .. import __version__
 from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
 from ..detection.processor import fold_norms
+from .quantized import BITS, TOLERANCES, with_bits
 from ..files import write_whole
 from ..model.network import MiM
 from ..model.ss2d import SS2D, scan_order, ss2d_scan
@@ -239,13 +240,14 @@ def _followed(whole):
 def onnx_model(
     detector, # `Detector`, or a network
     standardize=True, # False: the graph takes images that are standardized already
-) -> onnx.ModelProto:
+) -> onnx.ModelProto: # of 32 bits
     "A network as an ONNX graph: `image` (batch, 1, height, width) float32, raw, to `score` of the same shape."
     model, card = (detector.model, detector.card) if isinstance(detector, Detector) else (detector, {})
     if not isinstance(model, MiM):
         raise TypeError(f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes any network')
     made = _followed(ScoreMap(model, standardize, card.get('input_size')))
-    facts = {'standardize': str(standardize).lower(), 'config': json.dumps(model.config.__dict__)}
+    facts = {'standardize': str(standardize).lower(), 'bits': '32',
+             'config': json.dumps(model.config.__dict__)}
     onnx.helper.set_model_props(made, facts)
     onnx.checker.check_model(made)
     return made
@@ -292,9 +294,12 @@ def export_onnx(
     detector, # `Detector`
     path, # .onnx file to write
     standardize=True, # False: the file takes images that are standardized already
+    bits=32, # or 16 or 8, see `with_bits`
+    images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's
 ):
     "Write a network as an ONNX file for images of any size."
-    write_whole(path, onnx_model(detector, standardize).SerializeToString())
+    if bits not in BITS: raise ValueError(f'bits={bits!r} is none of {BITS}')   # before a minute's work
+    write_whole(path, with_bits(onnx_model(detector, standardize), bits, images).SerializeToString())
 
 # %% ../../nbs/workshop/export/onnx.ipynb #c1f237da
 def export_program(
