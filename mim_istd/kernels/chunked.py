@@ -17,7 +17,7 @@ from ..model.scan import _finish, _grouped, _state_dtype, _step_sizes
 _TILE = 2**17        # states in one step of a walk: 512 kB in float32, in cache with its one or two companions
 _ENOUGH = 2**15      # from here on one step is work enough, and a second walk would cost more than it saves
 _EVERY = 16          # a state is saved every so many steps
-_ALONE = 2**10       # the same as `_ENOUGH` where no states are saved and a step is one operation
+_ALONE = 2**11       # the same as `_ENOUGH` where no states are saved and a step is one operation
 
 def _plan(b: int, d: int, n: int, L: int, enough=_ENOUGH) -> tuple:
     "Batch part, chunks and steps a chunk (a multiple of `_EVERY` where there are several)."
@@ -143,7 +143,7 @@ def _forward(q: _Packed, y, last, saved=None):
     if q.shape[1] > 1:
         _walk(h, q)
         h = _carry(h, q.step.sum(0), q.A2)
-    if saved is None: _walk_ahead(h, q, out)
+    if saved is None and h.numel() < _ENOUGH: _walk_ahead(h, q, out)
     else: _walk(h, q, out, saved)
     q.unpack(out, y)
     last.copy_(h[:, -1])
