@@ -2061,8 +2061,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mim_istd/kernels/chunked.py'),
                                           'mim_istd.kernels.chunked._walk': ( 'workshop/kernels/chunked.html#_walk',
                                                                               'mim_istd/kernels/chunked.py'),
-                                          'mim_istd.kernels.chunked._walk_ahead': ( 'workshop/kernels/chunked.html#_walk_ahead',
-                                                                                    'mim_istd/kernels/chunked.py'),
                                           'mim_istd.kernels.chunked._zeros': ( 'workshop/kernels/chunked.html#_zeros',
                                                                                'mim_istd/kernels/chunked.py'),
                                           'mim_istd.kernels.chunked.scan_chunked': ( 'workshop/kernels/chunked.html#scan_chunked',

@@ -17,13 +17,12 @@ from ..model.scan import _finish, _grouped, _state_dtype, _step_sizes
 _TILE = 2**17        # states in one step of a walk: 512 kB in float32, in cache with its one or two companions
 _ENOUGH = 2**15      # from here on one step is work enough, and a second walk would cost more than it saves
 _EVERY = 16          # a state is saved every so many steps
-_ALONE = 2**11       # the same as `_ENOUGH` where no states are saved and a step is one operation
 
-def _plan(b: int, d: int, n: int, L: int, enough=_ENOUGH) -> tuple:
+def _plan(b: int, d: int, n: int, L: int) -> tuple:
     "Batch part, chunks and steps a chunk (a multiple of `_EVERY` where there are several)."
     part = max(1, _TILE // max(1, d * n))
     work = min(b, part) * d * n
-    chunks = 1 if work >= enough else max(1, min(_TILE // max(1, work), L // (2 * _EVERY)))
+    chunks = 1 if work >= _ENOUGH else max(1, min(_TILE // max(1, work), L // (2 * _EVERY)))
     steps = -(-L // chunks)
     if chunks > 1:
         steps += -steps % _EVERY
@@ -92,24 +91,6 @@ def _walk(h, q, y=None, saved=None):
         h.mul_(decay).addcmul_(x, B)
         if outputs: torch.sum(torch.mul(h, C, out=decay), 3, out=outputs[t])
 
-# %% ../../nbs/workshop/kernels/chunked.ipynb #556faf88
-_AHEAD = 2**16       # states of a block: 256 kB in float32
-
-def _walk_ahead(h, q, y, ahead=_AHEAD):
-    "As `_walk`, all that depends on no state being computed for a block of steps at once."
-    rows = min(len(y), max(1, ahead // h.numel()))
-    states, decays, written = (q.zeros(rows + i) for i in (1, 0, 0))
-    states[0] = h
-    steps = list(zip(written.unbind(0), decays.unbind(0), states.unbind(0), states.unbind(0)[1:]))
-    for start in range(0, len(y), rows):
-        block, n = slice(start, start + rows), min(rows, len(y) - start)
-        torch.mul(q.step[block], q.A2, out=decays[:n]).exp2_()
-        torch.mul(q.x[block], q.B[block], out=written[:n])
-        for x, decay, before, after in steps[:n]: torch.addcmul(x, decay, before, out=after)
-        torch.sum(torch.mul(states[1:n + 1], q.C[block], out=written[:n]), 4, out=y[block])
-        states[0] = states[n]
-    h.copy_(states[0])
-
 # %% ../../nbs/workshop/kernels/chunked.ipynb #58974b06
 def _carry(ends, total, A2, first=None, reverse=False):
     "State with which each chunk starts, from the end states of chunks walked from zero and their summed steps."
@@ -143,8 +124,7 @@ def _forward(q: _Packed, y, last, saved=None):
     if q.shape[1] > 1:
         _walk(h, q)
         h = _carry(h, q.step.sum(0), q.A2)
-    if saved is None and h.numel() < _ENOUGH: _walk_ahead(h, q, out)
-    else: _walk(h, q, out, saved)
+    _walk(h, q, out, saved)
     q.unpack(out, y)
     last.copy_(h[:, -1])
 
@@ -198,10 +178,10 @@ def _backward(q: _Packed, saved, dy, dlast, dA, du, dstep, dB, dC):
     dA += grown.sum((0, 1))
 
 # %% ../../nbs/workshop/kernels/chunked.ipynb #598bb3d3
-def _parts(sequences, A, like=(), save=True):
+def _parts(sequences, A, like=()):
     "The batch in parts: packed inputs, and the slices of `like` that go with them."
     b, g, p, L = sequences[0].shape
-    part, chunks, steps = _plan(b, g * p, A.shape[1], L, _ENOUGH if save else min(_ALONE, _ENOUGH))
+    part, chunks, steps = _plan(b, g * p, A.shape[1], L)
     for i in range(0, b, part):
         u, step, B, C = (x[i:i + part] for x in sequences)
         yield _Packed(u, step, A, B, C, chunks, steps), [x[i:i + part] for x in like]
@@ -211,7 +191,7 @@ def _chunked_forward(u, step, A, B, C, save=False):
     "`y (B, G, P, L)`, the last state `(B, G, N, P)` and the saved states of each part."
     b, g, p, L = u.shape
     y, last, saved = torch.empty_like(u), u.new_empty(b, g, A.shape[1], p), []
-    for q, out in _parts((u, step, B, C), A, (y, last), save):
+    for q, out in _parts((u, step, B, C), A, (y, last)):
         if save: saved.append(q.zeros(-(-len(q.x) // _EVERY)))
         _forward(q, *out, saved[-1] if save else None)
     return y, last, saved
