@@ -104,11 +104,21 @@ def forward(self: Banded, x, *skips):
         out[:, :, top:end] = part[:, :, top - first:end - first]
     return out
 
+# %% ../../nbs/workshop/detection/processor.ipynb #9f394957
+class _Last(nn.Module):
+    "The last doubling of a head and the layers that make logits of it."
+    def __init__(self, refine, block):
+        super().__init__()
+        self.refine, self.block = refine, block
+
+    def forward(self, x, *skips): return self.block(self.refine(x, *skips))
+
 # %% ../../nbs/workshop/detection/processor.ipynb #70d0d962
 def _run_in_bands(network, pixels):
     "The doublings of a MiM network's head, and its features of the image; other networks stay as they are"
     for head in [m for m in network.modules() if isinstance(m, Head)]:
         if not isinstance(head.image, nn.Identity): head.image = Banded(head.image, 1, pixels)
+        if head.refine: head.refine[-1], head.block = _Last(head.refine[-1], head.block), nn.Identity()
         for i, refine in enumerate(head.refine): head.refine[i] = Banded(refine, 2, pixels)
 
 # %% ../../nbs/workshop/detection/processor.ipynb #b057e03c
