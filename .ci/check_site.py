@@ -7,6 +7,8 @@ with nothing in the console and no request that fails, every equation is typeset
 the page is not wider than the screen, the menus open, the search finds. Exit status 1 and one line for each fault."""
 import argparse, functools, http.server, os, re, shutil, subprocess, sys, threading, time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
@@ -84,7 +86,14 @@ LOOK = '''() => {
 }'''
 
 def check_pages(site, names, browser):
-    "Every page in the browser, at every width: the faults, and what was seen."
+    "Every page, in as many browsers as there are processors (at most four): the faults, and what was seen."
+    parts = [names[i::n] for n in [min(4, os.cpu_count() or 1)] for i in range(n)]
+    with ProcessPoolExecutor(len(parts), get_context('spawn')) as pool:
+        done = list(pool.map(look_at, *zip(*((site, part, browser, part is parts[0]) for part in parts))))
+    return [f for faults, _ in done for f in faults], sum((seen for _, seen in done), Counter())
+
+def look_at(site, names, browser, menus):
+    "These pages in one browser, at every width, and the menus if wanted: the faults, and what was seen."
     from playwright.sync_api import sync_playwright
     address, faults, seen, now = serve(site), [], Counter(), ['', '']
     local = (site/'_static'/'mathjax').is_dir()
@@ -110,7 +119,7 @@ def check_pages(site, names, browser):
                 for f in looked['faults']: report(f)
                 if width == 'desk': seen.update({k: v for k, v in looked.items() if k != 'faults'} | {'pages': 1})
         now[0] = 'index.html'
-        for width in WIDTHS:
+        for width in WIDTHS if menus else ():
             turn(width)
             check_menus(page, address, width, report)
         chromium.close()
