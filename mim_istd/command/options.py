@@ -386,7 +386,7 @@ def _add_calibrate(commands):
     p.add_argument('more', nargs='*', metavar='DATA', help='further sets that the weights learned from')
     p.add_argument('--split', help="a split that was not trained on, or 'all' (default: what the training held out)")
     _add_weights_option(p)
-    p.add_argument('-o', '--out', metavar='FILE', 
+    p.add_argument('-o', '--out', metavar='FILE',
                    help='weights file to write (default: the weights themselves, if they are no part of the package)')
     _add_device(p)
     _add_ignore(p)

@@ -31,7 +31,7 @@ def work_items(
 
 # %% ../../nbs/workshop/detection/batches.ipynb #db4c9d93
 def _count_frames(path):
-    "Frames that can be read; if something is wrong with the file, whoever detects in it will say so."
+    "Frames that can be read; if something is wrong with the file, detecting in it will say so."
     count = 0
     with contextlib.suppress(DataError, OSError):
         for count, _ in enumerate(read_frames(path), 1): pass
