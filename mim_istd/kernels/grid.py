@@ -128,12 +128,11 @@ class Source(NamedTuple):
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #ab5c28d4
 class Fixed(NamedTuple):
-    "Compile-time numbers: channels, Δ-rank, states, steps of a chunk; softplus? ragged? 64-bit positions?"
+    "Compile-time numbers: channels, Δ-rank, states, steps of a chunk; ragged? 64-bit positions?"
     D: tl.constexpr
     R: tl.constexpr
     N: tl.constexpr
     T: tl.constexpr
-    SOFTPLUS: tl.constexpr
     RAGGED: tl.constexpr
     WIDE: tl.constexpr
 
@@ -230,7 +229,7 @@ def _delta(low, channel, l, L, F):
     if F.R > 0:
         for r in tl.static_range(F.R // 4): dt += tl.sum(low[r] * channel.weight[r], 2)
     else: dt = dt + low.to(tl.float32)
-    if F.SOFTPLUS: dt = softplus(dt)
+    dt = softplus(dt)
     if F.RAGGED: dt = tl.where(l < L, dt, 0.0)
     return dt
 
@@ -310,9 +309,9 @@ SHAPE_NUMBERS = 'H W L B PER CHUNKS SEGMENTS M BLOCKS'.split()   # they change f
 # %% ../../nbs/workshop/kernels/grid.ipynb #6ff2f1cf
 @triton.jit(do_not_specialize=SHAPE_NUMBERS)
 def scan_forward_kernel(
-    X, DT, P, WDT, BIAS, A, SKIP, H0, Y, KEPT, END, TOTAL, SEEN, H, W, L, B, XS, PS, xk, yk, PER, CHUNKS,
+    X, DT, P, WDT, BIAS, A, SKIP, H0, Y, KEPT, END, TOTAL, SEEN, H, W, L, B, XS, PS, yk, PER, CHUNKS,
     D: tl.constexpr, K: tl.constexpr, R: tl.constexpr, N: tl.constexpr, DIRS: tl.constexpr, T: tl.constexpr,
-    SOFTPLUS: tl.constexpr, RAGGED: tl.constexpr, WIDE: tl.constexpr,
+    RAGGED: tl.constexpr, WIDE: tl.constexpr,
     START: tl.constexpr, SAVE: tl.constexpr, LAST: tl.constexpr, READ: tl.constexpr):
     me = _warp(D, N)
     bk, seg, segments, b, k = _who(D, K)
@@ -323,9 +322,9 @@ def scan_forward_kernel(
     h, carry = _no_states(N), (bk * segments + seg).to(tl.int64) * D * N
     if START: h += tl.load(H0 + carry + me.dn)
     h, total, seen = _forward_walk(
-        h, Source(X + b * L * XS + k * xk, DT + b * L * XS + k * yk, P, XS, PS), Y + b * L * XS + k * yk,
+        h, Source(X + b * L * XS, DT + b * L * XS + k * yk, P, XS, PS), Y + b * L * XS + k * yk,
         KEPT + bk.to(tl.int64) * CHUNKS * (T // 8) * D * N, channel, me, walk, seg * PER,
-        tl.minimum(seg * PER + PER, CHUNKS), Fixed(D, R, N, T, SOFTPLUS, RAGGED, WIDE), SAVE, READ)
+        tl.minimum(seg * PER + PER, CHUNKS), Fixed(D, R, N, T, RAGGED, WIDE), SAVE, READ)
     if LAST: tl.store(END + carry + me.dn, h, mask=me.inside[:, :, None])
     if not READ:
         tl.store(TOTAL + (bk * segments + seg) * D + me.d, _fold((total,), me.lane, 16, 8)[0], mask=me.inside)
@@ -489,7 +488,7 @@ def _touch_back(source, DY, p, l0, walk, me, ok, F):
 def _store_steps(sums, x, dt, dy, low, gu, ga, p, l, source, to, channel, me, walk, F):
     "∂x, and ∂Δ or its rows, of four steps; the sums, grown."
     x, real = x.to(tl.float32), (l < walk.L) if F.RAGGED else (me.lane >= 0)
-    draw = (gu * x + ga) * (softplus_slope(dt) if F.SOFTPLUS else 1.0)
+    draw = (gu * x + ga) * softplus_slope(dt)
     draw = tl.where(me.inside & real, draw, 0.0) if F.RAGGED or F.D % 8 != 0 else draw
     tl.store(to.DX + p * source.XS + me.d, gu * dt + channel.skip * dy, mask=me.inside & real)
     skip, bias, weight = sums.skip + dy * x, sums.bias + draw, sums.weight
@@ -534,9 +533,9 @@ def _backward_walk(dh, source, to, KEPT, channel, me, walk, first, last, F):
 @triton.jit(do_not_specialize=SHAPE_NUMBERS)
 def scan_backward_kernel(
     X, DT, P, WDT, BIAS, A, SKIP, DY, KEPT, G0, DX, DDT, DP, DA, DW, DBIAS, DSKIP, SEEN,
-    H, W, L, B, XS, PS, xk, yk, PER, CHUNKS,
+    H, W, L, B, XS, PS, yk, PER, CHUNKS,
     D: tl.constexpr, K: tl.constexpr, R: tl.constexpr, N: tl.constexpr, DIRS: tl.constexpr, T: tl.constexpr,
-    SOFTPLUS: tl.constexpr, RAGGED: tl.constexpr, WIDE: tl.constexpr, START: tl.constexpr):
+    RAGGED: tl.constexpr, WIDE: tl.constexpr, START: tl.constexpr):
     me = _warp(D, N)
     bk, seg, segments, b, k = _who(D, K)
     walk = _walk(bk % K, H, W, L, DIRS)
@@ -544,12 +543,12 @@ def scan_backward_kernel(
     channel = _channel(A, BIAS, SKIP, WDT, k, me, D, N, R)
     dh = _no_states(N)
     if START: dh += tl.load(G0 + (bk * segments + seg).to(tl.int64) * D * N + me.dn, me.inside[:, :, None], 0.0)
-    x, y, row = b * L * XS + k * xk, b * L * XS + k * yk, k * (PS // K)
+    x, y, row = b * L * XS, b * L * XS + k * yk, k * (PS // K)
     sums, seen = _backward_walk(
         dh, Source(X + x, DT + y, P + b * L * PS + row, XS, PS),
         Gradients(DY + x, DX + y, DDT + y, DP + ((me.d0 // 8).to(tl.int64) * B + b) * L * PS + row),
         KEPT + bk.to(tl.int64) * CHUNKS * D * N, channel, me, walk, seg * PER,
-        tl.minimum(seg * PER + PER, CHUNKS) - 1, Fixed(D, R, N, T, SOFTPLUS, RAGGED, WIDE))
+        tl.minimum(seg * PER + PER, CHUNKS) - 1, Fixed(D, R, N, T, RAGGED, WIDE))
     _store_sums(sums, DA, DW, DBIAS, DSKIP, b * segments + seg, k, me, D, K, R, N)
     _pretend(SEEN, seen, seg, me.lane)
 
@@ -600,18 +599,18 @@ def _ends_walk(source, DY, channel, me, walk, first, last, F):
 # %% ../../nbs/workshop/kernels/grid.ipynb #7e9ce011
 @triton.jit(do_not_specialize=SHAPE_NUMBERS)
 def scan_backward_ends_kernel(
-    X, DT, P, WDT, BIAS, A, DY, END, TOTAL, SEEN, H, W, L, B, XS, PS, xk, yk, PER, CHUNKS,
+    X, DT, P, WDT, BIAS, A, DY, END, TOTAL, SEEN, H, W, L, B, XS, PS, yk, PER, CHUNKS,
     D: tl.constexpr, K: tl.constexpr, R: tl.constexpr, N: tl.constexpr, DIRS: tl.constexpr, T: tl.constexpr,
-    SOFTPLUS: tl.constexpr, RAGGED: tl.constexpr, WIDE: tl.constexpr):
+    RAGGED: tl.constexpr, WIDE: tl.constexpr):
     me = _warp(D, N)
     bk, seg, segments, b, k = _who(D, K)
     walk = _walk(bk % K, H, W, L, DIRS)
     XS, PS = _wide(XS, WIDE), _wide(PS, WIDE)
     channel = _channel(A, BIAS, BIAS, WDT, k, me, D, N, R)             # the skip is not read
-    X, DY, DT, P = X + b*L*XS + k*xk, DY + b*L*XS + k*xk, DT + b*L*XS + k*yk, P + b*L*PS + k*(PS // K)
+    X, DY, DT, P = X + b*L*XS, DY + b*L*XS, DT + b*L*XS + k*yk, P + b*L*PS + k*(PS // K)
     dh, total, seen = _ends_walk(
         Source(X, DT, P, XS, PS), DY, channel, me, walk, seg * PER,
-        tl.minimum(seg * PER + PER, CHUNKS) - 1, Fixed(D, R, N, T, SOFTPLUS, RAGGED, WIDE))
+        tl.minimum(seg * PER + PER, CHUNKS) - 1, Fixed(D, R, N, T, RAGGED, WIDE))
     at = bk * segments + seg
     tl.store(END + at.to(tl.int64) * D * N + me.dn, dh, mask=me.inside[:, :, None])
     tl.store(TOTAL + at * D + me.d, _fold((total,), me.lane, 16, 8)[0], mask=me.inside)
@@ -678,7 +677,7 @@ def _geometry(x, rows, K, hw, directions, T):
         raise ValueError(f'the kernels count tokens and states in 32 bits, got {L} tokens of {D} channels: cut them')
     chunks, walks = triton.cdiv(L, T), triton.cdiv(D, 8) * B * K
     segments, per = _segments(walks, chunks)
-    return (walks, segments), (H, W, L, B, D, width, 0, B * L * D, per, chunks), dict(
+    return (walks, segments), (H, W, L, B, D, width, B * L * D, per, chunks), dict(
         DIRS=sum(w << (2 * k) for k, w in enumerate(directions)), T=T, RAGGED=_ragged(L, H, T, directions),
         WIDE=(L + 4*T) * max(D, width, D * BLOCK // KEEP) >= WIDE_FROM, D=D, K=K, num_warps=1)
 
@@ -708,7 +707,7 @@ def _forward_once(x, dt, rows, weight, bias, A, skip, hw, directions, y, kept):
     "One block of states. Fills y and kept (or None)."
     (K, D, N), few = A.shape, _few(x, len(A), hw, directions)
     grid, numbers, fixed = _geometry(x, rows, K, hw, directions, 2 * KEEP if few else KEEP)
-    fixed |= dict(N=N, R=_rank(weight), SOFTPLUS=True, maxnreg=168 if few else 128)
+    fixed |= dict(N=N, R=_rank(weight), maxnreg=168 if few else 128)
     ends, seen, start = _new(x, len(x) * K, grid[1], D, N), _new(x, *grid, 32), y
     a = *_pointers(x, dt, rows, weight, bias, A), skip
     if grid[1] > 1:
@@ -749,7 +748,7 @@ def _backward_once(x, dt, rows, weight, bias, A, skip, dy, kept, hw, directions)
     "One block of states: gradients of x, dt (or None), rows, weight (or None), bias, A, skip."
     (K, D, N), (B, L), R = A.shape, x.shape[:2], _rank(weight)
     grid, numbers, fixed = _geometry(x, rows, K, hw, directions, KEEP)
-    fixed |= dict(N=N, R=R, SOFTPLUS=True)
+    fixed |= dict(N=N, R=R)
     dx, drows = _new(x, K, B, L, D), _new(x, triton.cdiv(D, 8), *rows.shape)
     ddt, dA = torch.empty_like(dx) if R == 0 else None, _new(x, B * grid[1], K, D, N)
     dbias, dskip, dweight = (_new(x, B * grid[1] * 4, K, D, *more) for more in ((), (), (R,)))
@@ -891,7 +890,7 @@ def grid_backward(dout, x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, nor
 # %% ../../nbs/workshop/kernels/grid.ipynb #820c5282
 def scan_cost(direction='forward', arch=90, ragged=False, wide=False, D=64, R=4, N=16, T=KEEP):
     "Registers, spilled bytes and instructions for a state and step of the grid's kernels."
-    common = dict(D=D, K=4, R=R, N=N, DIRS=0b11100100, T=T, SOFTPLUS=True, RAGGED=ragged, WIDE=wide, START=False)
+    common = dict(D=D, K=4, R=R, N=N, DIRS=0b11100100, T=T, RAGGED=ragged, WIDE=wide, START=False)
     if direction == 'forward':
         compiled = compile_kernel(scan_forward_kernel, arch, maxnreg=168 if T > KEEP else 128, SAVE=False, LAST=False,
                                   READ=True, **common)
