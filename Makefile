@@ -8,6 +8,9 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO   ?= runs/demo
 
+# where Python may not keep what it has compiled, each of the many processes below compiles PyTorch anew, which takes it five seconds
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test env export clean-notebooks readme sample site check-site help
 
 help:
@@ -47,7 +50,10 @@ check-site: env
 	$(BIN)/python .ci/check_site.py
 
 export: env
+	@cp -p pyproject.toml $(VENV)
 	$(BIN)/nbdev_export
+	@# it writes pyproject.toml even if nothing in there changes; then nothing is to be installed again
+	@if cmp -s $(VENV)/pyproject.toml pyproject.toml; then cp -p $(VENV)/pyproject.toml .; fi
 
 clean-notebooks: env
 	$(BIN)/nbdev_clean

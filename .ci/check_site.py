@@ -10,34 +10,34 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from posixpath import dirname, join, normpath
 from urllib.parse import unquote, urldefrag, urlparse
 
-from bs4 import BeautifulSoup
+from lxml import html
 
 FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 WIDTHS = {'desk': (1280, 900), 'telephone': (390, 844)}
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
 
 def check_links(site):
-    "Links and anchors between pages, without a browser: the faults, and how many links there are."
-    pages = {p.relative_to(site).as_posix(): BeautifulSoup(p.read_text(encoding='utf-8'), 'html.parser') for p in sorted(site.rglob('*.html'))}
-    anchors = {name: {t[a] for t in soup.find_all(True) for a in ('id', 'name') if t.has_attr(a)} | {''} for name, soup in pages.items()}
+    "Links and anchors between pages, without a browser: the faults, how many links there are, and the pages."
+    files = {p.relative_to(site).as_posix() for p in site.rglob('*')}
+    pages = {name: html.parse(site/name).getroot() for name in sorted(files) if name.endswith('.html')}
+    anchors = {name: {*page.xpath('//@id | //@name'), ''} for name, page in pages.items()}
     faults, links, reached = [], 0, {'index.html', 'genindex.html', 'search.html', 'py-modindex.html'}
-    for name, soup in pages.items():
+    for name, page in pages.items():
         for tag, attr in (('a', 'href'), ('img', 'src'), ('script', 'src'), ('link', 'href')):
-            for t in soup.find_all(tag):
-                url = t.get(attr)
+            for url in page.xpath(f'//{tag}/@{attr}'):
                 if not url or urlparse(url).scheme or url.startswith('//'): continue
                 links += 1
                 path, anchor = urldefrag(url)
-                target = (site/name).parent/unquote(path.split('?')[0]) if path else site/name
-                if not target.exists():
+                other = normpath(join(dirname(name), unquote(path.split('?')[0]))) if path else name
+                if other not in files:
                     faults.append(f'{name}: dead link {url}')
                     continue
-                other = target.resolve().relative_to(site.resolve()).as_posix()
                 if tag == 'a' and other != name: reached.add(other)
                 if other in anchors and unquote(anchor) not in anchors[other]: faults.append(f'{name}: no such anchor {url}')
-        ids = Counter(t['id'] for t in soup.find_all(id=True))
+        ids = Counter(page.xpath('//@id'))
         faults += [f'{name}: the id {i} occurs {n} times' for i, n in ids.items() if n > 1]
     faults += [f'{name}: no link leads here' for name in pages if name not in reached and not name.startswith('_modules')]
     return faults, links, list(pages)
@@ -53,6 +53,9 @@ def find_browser():
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args): pass
+    def end_headers(self):
+        self.send_header('Cache-Control', 'max-age=3600')   # scripts, fonts and styles are the same for every page
+        super().end_headers()
 
 def serve(site):
     "The site under http://127.0.0.1:PORT"
@@ -107,17 +110,21 @@ def look_at(site, names, browser, menus):
         page.on('response', lambda r: r.status >= 400 and report(f'{r.status}: {r.url}'))
         if local: page.on('request', lambda r: r.url.startswith(('http', 'ws')) and not r.url.startswith(address) and report(f'leaves the site: {r.url}'))
         def turn(width):
+            if now[1] == width: return
             w, h = WIDTHS[width]
             now[1] = width
             page.set_viewport_size(dict(width=w, height=h))
+        widths = list(WIDTHS)
         for name in names:
             now[0] = name
-            for width in WIDTHS:
+            turn(widths[0])
+            show(page, f'{address}/{name}', report)   # loaded once, then looked at in the other width too
+            for width in widths:
                 turn(width)
-                if width == 'desk': show(page, f'{address}/{name}', report)   # loaded once, then looked at as on a telephone
                 looked = page.evaluate(LOOK)
                 for f in looked['faults']: report(f)
-                if width == 'desk': seen.update({k: v for k, v in looked.items() if k != 'faults'} | {'pages': 1})
+            seen.update({k: v for k, v in looked.items() if k != 'faults'} | {'pages': 1})
+            widths.reverse()   # the next page begins in the width in which this one ended: a long page takes its time to turn
         now[0] = 'index.html'
         for width in WIDTHS if menus else ():
             turn(width)

@@ -6,12 +6,13 @@ Operators that a notebook registers, and a Triton that interprets, cannot be tak
 of this one, which has imported PyTorch and Matplotlib by then; that saves some five seconds a notebook."""
 import os, sys, time
 os.environ.setdefault('OMP_NUM_THREADS', '1') # one process a core: more threads would only wait for each other
-import argparse
+import argparse, gc
 from pathlib import Path
 
 FORKS = sys.platform == 'linux' # the system libraries of macOS do not bear it
 # they take the longest, so they begin; the others fill what is left
-FIRST = '11_training', 'ss2d', 'folders', '05_network', '02_triton_scan', '03_ss2d', 'cli', 'processor'
+FIRST = ('cli', '03_ablations', 'runtime', 'onnx', '01_table_1', '11_training', '2_my_data', 'efficiency', '02_triton_scan',
+         '14_what_the_network_sees', '06_equal_budget')
 
 def order(path): return FIRST.index(path.stem) if path.stem in FIRST else len(FIRST), path
 
@@ -22,6 +23,8 @@ def all_notebooks():
 def warm_up():
     "What nearly every notebook imports and no test looks at. Nothing that reads its settings when it is imported, as Triton does."
     import matplotlib.pyplot, nbdev.test, pandas, scipy.stats, sklearn.model_selection, torch # noqa: F401
+    import torch.distributed.fsdp, torch.fx.experimental.symbolic_shapes # noqa: F401; half of the compiler, which optimizers import
+    gc.freeze() # what is there now is no garbage; a collector that looks through all of it takes a quarter of a second each time
 
 def start(path, flags, slower):
     "The process id of a notebook's test."

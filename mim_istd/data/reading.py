@@ -220,7 +220,8 @@ def _read_pgm(path):
 # %% ../../nbs/workshop/data/reading.ipynb #4a5ac05d
 def _read_npy(path):
     "The array in an NPY file, mapped: `(H, W)`, `(H, W, C)`, `(N, H, W)` or `(N, H, W, C)`."
-    a = np.load(path, mmap_mode='r', allow_pickle=False)
+    # NumPy reads its header as Python, and two threads that do so at once may end in a SystemError of Python 3.11
+    with _opening: a = np.load(path, mmap_mode='r', allow_pickle=False)
     if not isinstance(a, np.ndarray):
         raise DataError('several arrays in one file (NPZ); save the one with the images as .npy')
     if a.dtype.kind not in 'biuf': raise DataError(f'an array of {a.dtype}; an image holds real numbers')
