@@ -11,9 +11,12 @@ import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..model.layers import CBAM, Residual
 from ..model.network import Head, ResBlock
+from ..model.pyramid import Climb, Pyramid
 
 # %% ../../nbs/workshop/detection/processor.ipynb #fb647107
 _CONVOLUTIONS = nn.Conv2d, nn.ConvTranspose2d
@@ -41,20 +44,20 @@ def fold_norms(
 
 # %% ../../nbs/workshop/detection/processor.ipynb #d3eb7f1b
 class _InPlace(nn.Module):
-    "A `ResBlock` that adds and cuts off in the memory of its last convolution."
+    "A residual block that adds and cuts off in the memory of its last layer."
     def __init__(self, block):
         super().__init__()
-        self.body = block.body
+        self.body, self.skip = block.body, getattr(block, 'skip', nn.Identity())
 
-    def forward(self, x): return self.body(x).add_(x).relu_()
+    def forward(self, x): return self.body(x).add_(self.skip(x)).relu_()
 
 # %% ../../nbs/workshop/detection/processor.ipynb #4eb6fe0b
 def _write_in_place(network):
-    "ReLUs behind a convolution or its norm, and ResNet blocks"
+    "ReLUs behind a convolution or its norm, and residual blocks"
     for parent in list(network.modules()):
         layers = list(parent.named_children())
         for name, layer in layers:
-            if isinstance(layer, ResBlock): setattr(parent, name, _InPlace(layer))
+            if isinstance(layer, (ResBlock, Residual)): setattr(parent, name, _InPlace(layer))
         if type(parent) is not nn.Sequential: continue
         for (_, before), (_, layer) in zip(layers, layers[1:]):
             if isinstance(layer, nn.ReLU) and isinstance(before, (*_CONVOLUTIONS, nn.BatchNorm2d)): layer.inplace = True
@@ -121,13 +124,122 @@ def _run_in_bands(network, pixels):
         if head.refine: head.refine[-1], head.block = _Last(head.refine[-1], head.block), nn.Identity()
         for i, refine in enumerate(head.refine): head.refine[i] = Banded(refine, 2, pixels)
 
+# %% ../../nbs/workshop/detection/processor.ipynb #878f61f7
+class _EightAtOnce(nn.Module):
+    "A convolution (B, C, H, W) to (B, 1, H, W) without bias that gives eight pixels of a row in one step."
+    def __init__(self, conv):
+        super().__init__()
+        self.padding = conv.padding
+        self.weight = nn.Parameter(torch.cat([F.pad(conv.weight, (i, 7 - i)) for i in range(8)]))
+
+    def forward(self, x):
+        W = x.shape[3]
+        y = F.conv2d(F.pad(x, (0, -W % 8)), self.weight, stride=(1, 8), padding=self.padding)   # (B, 8, H, W/8)
+        return y.permute(0, 2, 3, 1).flatten(2)[:, None, :, :W]
+
+# %% ../../nbs/workshop/detection/processor.ipynb #e36824c9
+def _of_channels(conv, channels):
+    "The convolution of a slice of its input channels; the first has the bias."
+    part = copy.deepcopy(conv)
+    part.weight = nn.Parameter(conv.weight[:, channels].contiguous())
+    part.in_channels = part.weight.shape[1]
+    if channels.start: part.bias = None
+    return part
+
+def _two(conv, own):
+    "The convolutions of the first `own` channels and of the rest"
+    return nn.ModuleList([_of_channels(conv, slice(0, own)), _of_channels(conv, slice(own, conv.in_channels))])
+
+# %% ../../nbs/workshop/detection/processor.ipynb #0df43448
+def _mix(conv, x):
+    "A 1 × 1 convolution of (B, C, H, W) with channels innermost in memory"
+    s = conv.stride[0]
+    y = F.linear(x.permute(0, 2, 3, 1)[:, ::s, ::s], conv.weight.flatten(1), conv.bias)
+    return y.permute(0, 3, 1, 2)
+
+# %% ../../nbs/workshop/detection/processor.ipynb #bfa8e72d
+class _Gated(Banded):
+    "A gated residual block of (B, C, H, W) and, if `own` of its channels are that map's, of (B, c, H/2, W/2)."
+    def __init__(self, block, own=None, last=None, pixels=2**16):
+        (first, *_), (second, *_), gates = block.body
+        super().__init__(nn.Sequential(first, second), 1, pixels)
+        self.first, self.second, self.gate_pixels = first, second, _EightAtOnce(gates.spatial.conv)
+        self.gate_channels, self.stride, self.last = gates.channel.mlp, first.stride[0], last
+        self.skip = None if isinstance(block.skip, nn.Identity) else block.skip[0]
+        if own: self.first, self.skip = _two(self.first, own), _two(self.skip, own)
+        del self.module
+
+# %% ../../nbs/workshop/detection/processor.ipynb #f3a9cd02
+def _enlarged(x, first, last):
+    "Rows first … last − 1, both even, of (B, C, h, w) enlarged to (B, C, 2h, 2w)."
+    top, end = max(0, first//2 - 1), min(x.shape[2], last//2 + 1)
+    y = F.interpolate(x[:, :, top:end], (2*(end - top), 2*x.shape[3]), mode='bilinear', align_corners=False)
+    return y[:, :, first - 2*top:last - 2*top]
+
+# %% ../../nbs/workshop/detection/processor.ipynb #f0670a3b
+@patch
+def _convolve(self: _Gated, x, below, H, W):
+    "The map before the gates, (B, C, H, W), and the gate of its channels, (B, C, 1, 1)."
+    out, total, peaks, s = None, 0, [], self.stride
+    for top, end in self._bands(H, W):
+        first, last = max(0, top - self.halo), min(H, end + self.halo)
+        rows = x[:, :, s*first:s*last]
+        if below is None: part = self.first(rows)
+        else: part = self.first[0](rows).add_(self.first[1](_enlarged(below, first, last)))
+        part = self.second(part.relu_())[:, :, top - first:end - first]
+        if out is None: out = _empty_like(part, H)
+        out[:, :, top:end], total = part, total + part.sum((2, 3), True)
+        peaks.append(F.adaptive_max_pool2d(part, 1))
+    return out, (self.gate_channels(total/(H*W)) + self.gate_channels(torch.stack(peaks).amax(0))).sigmoid()
+
+# %% ../../nbs/workshop/detection/processor.ipynb #4d4efe5f
+@patch
+def _gate(self: _Gated, y, gate):
+    "Multiply by the channels' gate in place; the gate of the pixels, (B, 1, H, W)."
+    B, _, H, W = y.shape
+    two = y.new_empty(B, H, W, 2).permute(0, 3, 1, 2)
+    for top, end in self._bands(H, W):
+        part = y[:, :, top:end].mul_(gate)
+        two[:, :1, top:end], two[:, 1:, top:end] = part.mean(1, True), part.amax(1, True)
+    return self.gate_pixels(two).sigmoid_()
+
+# %% ../../nbs/workshop/detection/processor.ipynb #133a5eb5
+@patch
+def forward(self: _Gated, x, below=None):
+    s, (H, W) = self.stride, (n//self.stride for n in x.shape[2:])
+    y, gate = self._convolve(x, below, H, W)
+    gate = self._gate(y, gate)
+    if below is not None: below = _mix(self.skip[1], below)
+    out = y if self.last is None else y.new_empty(len(y), 1, H, W)
+    for top, end in self._bands(H, W):
+        part, rows = y[:, :, top:end].mul_(gate[:, :, top:end]), x[:, :, s*top:s*end]
+        if below is not None: part.add_(_mix(self.skip[0], rows)).add_(_enlarged(below, top, end))
+        else: part.add_(rows if self.skip is None else _mix(self.skip, rows))
+        part.relu_()
+        if self.last is not None: out[:, :, top:end] = _mix(self.last, part)
+    return out
+
+# %% ../../nbs/workshop/detection/processor.ipynb #6edd7ae1
+def _gate_in_bands(network, pixels):
+    "Gated residual blocks, wherever they are; the pyramid's way up takes its two maps as they are"
+    for m in [m for m in network.modules() if isinstance(m, Pyramid)]:
+        for i, (level, head) in enumerate(zip(m.ascent, m.heads[::-1])):
+            block, last = level[0], head if i == len(m.ascent) - 1 else None
+            m.ascent[i] = _Gated(block, block.body[1][0].out_channels, last, pixels)
+        m.heads = nn.ModuleList([nn.Identity()])
+    for parent in list(network.modules()):
+        for name, block in list(parent.named_children()):
+            if isinstance(block, _InPlace) and isinstance(block.body[-1], CBAM):
+                setattr(parent, name, _Gated(block, pixels=pixels))
+
 # %% ../../nbs/workshop/detection/processor.ipynb #b057e03c
 def for_inference(
     network, # in evaluation mode; left as it is
-    pixels=2**16, # of a band of the head
+    pixels=2**16, # of a band
 ) -> nn.Module: # a copy with the same calls and the same logits up to rounding
     "A copy of a network that is faster on a processor. It can not be trained, and has other names for its weights."
     network = fold_norms(network.eval())
     _write_in_place(network)
     _run_in_bands(network, pixels)
+    _gate_in_bands(network, pixels)
     return network
