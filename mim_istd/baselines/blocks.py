@@ -35,7 +35,7 @@ class Baseline(nn.Module):
     "Images (B, C, H, W), sides from 16, to logits (B, 1, H, W); in training a tuple of them if `supervision` says so."
     multiple = 1            # Sides are padded to multiples of this
     supervision = ()        # What each output is compared with in training: 'mask' or 'edge'; empty for a single output
-    _prepare = MiM._prepare
+    channels_innermost, _prepare = MiM.channels_innermost, MiM._prepare
 
     def __init__(self, config: BaselineConfig):
         super().__init__()

@@ -89,7 +89,7 @@ def check_scores(device, shapes=((256, 256), (480, 640), (333, 500))) -> dict: #
     "Largest difference of the scores from those of the eager network, and pixels of the masks that differ."
     eager, found = Eager(device), {p: [0., 0, 0] for p in PRECISIONS}
     for precision, row in found.items():
-        on_device = DeviceScores(for_gpu(eager.network), device, precision)
+        on_device = DeviceScores(for_gpu(eager.network, precision != 'fp32'), device, precision)
         for k, shape in enumerate(shapes):
             images = [scene(shape, seed) for seed in range(3*k, 3*k + 3)]
             with computing_in('fp32', device): want = [eager(i) for i in images]
@@ -160,17 +160,13 @@ def gpu_ms(
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b6e7a2e3
 def time_gpu(device, shapes=((1, 256, 256), (1, 512, 512), (16, 512, 640))) -> dict: # -> {'B × H × W': ms}
     "ms of the GPU by precision, layout and shape."
-    import mim_istd.model.network as network
-    lay, rows = network._channels_last, {}
-    try:
-        for layout, f in (('channels last', lay), ('contiguous', torch.Tensor.contiguous)):
-            network._channels_last = f
-            for precision in PRECISIONS:
-                on = DeviceScores(for_gpu(load_weights('default', device)), device, precision)
-                if layout == 'contiguous': on.network.to(memory_format=torch.contiguous_format)
-                rows[f'{layout}, {precision}'] = {f'{B} × {H} × {W}': gpu_ms(on, torch.rand(B, H, W, device=device))
-                                                  for B, H, W in shapes}
-    finally: network._channels_last = lay
+    rows = {}
+    for layout, innermost in (('channels last', True), ('contiguous', False)):
+        for precision in PRECISIONS:
+            network = for_gpu(load_weights('default', device), innermost)
+            on = DeviceScores(network, device, precision)
+            rows[f'{layout}, {precision}'] = {f'{B} × {H} × {W}': gpu_ms(on, torch.rand(B, H, W, device=device))
+                                              for B, H, W in shapes}
     return rows
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b89968b4

@@ -174,8 +174,10 @@ def _load(self:Detector, weights, name):
     self.path = find_weights(weights)
     self.card = read_card(self.path)
     if name: check_model(name, self.card['config'], self.path)
+    network = load_weights(self.path, self.device)
     # a copy that can not be trained
-    self.model = (for_inference if self.device.type == 'cpu' else for_gpu)(load_weights(self.path, self.device))
+    self.model = (for_inference(network) if self.device.type == 'cpu' else
+                  for_gpu(network, innermost=self.precision != 'fp32'))
     if self.device.type == 'cuda' and not self.card.get('input_size'):
         self.on_device = DeviceScores(self.model, self.device, self.precision)
 

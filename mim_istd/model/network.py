@@ -276,6 +276,7 @@ def forward(self: Head, x, shared, image, words=None):
 # %% ../../nbs/book/05_network.ipynb #4c82f381
 class MiM(nn.Module):
     "MiM-ISTD: images (B, C, H, W), H and W at least 16, to logits (B, 1, H, W)."
+    channels_innermost = True # in memory, of all maps
     def __init__(self, config: MiMConfig | None = None):
         super().__init__()
         self.config = config = config or MiMConfig()
@@ -313,7 +314,8 @@ def _prepare(self: MiM, x):
         raise ValueError(f"images have {C} channels, this network takes {wanted}; pass one channel, or {wanted}")
     if C != wanted: x = repeat(x, 'b 1 h w -> b c h w', c=wanted)
     h, w = -H % self.multiple, -W % self.multiple
-    return _channels_last(F.pad(x, (0, w, 0, h), mode='replicate') if h or w else x)
+    if h or w: x = F.pad(x, (0, w, 0, h), mode='replicate')
+    return _channels_last(x) if self.channels_innermost else x.contiguous()
 
 # %% ../../nbs/book/05_network.ipynb #5f101306
 def _channels_last(x):

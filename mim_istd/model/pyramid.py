@@ -75,7 +75,7 @@ class Climb(nn.Sequential):
 # %% ../../nbs/workshop/model/pyramid.ipynb #669d3725
 class Pyramid(nn.Module):
     "Images (B, C, H, W), sides from 16, to logits (B, 1, H, W); in training a tuple of them, one of each level."
-    multiple, _prepare = 16, MiM._prepare
+    multiple, channels_innermost, _prepare = 16, MiM.channels_innermost, MiM._prepare
 
     def __init__(self, config: PyramidConfig | None = None):
         super().__init__()
