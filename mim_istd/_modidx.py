@@ -2673,6 +2673,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation._some': ( 'workshop/measure/evaluation.html#_some',
                                                                                     'mim_istd/measure/evaluation.py'),
+                                             'mim_istd.measure.evaluation._there': ( 'workshop/measure/evaluation.html#_there',
+                                                                                     'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation._whitest': ( 'workshop/measure/evaluation.html#_whitest',
                                                                                        'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation.evaluate': ( 'workshop/measure/evaluation.html#evaluate',

@@ -82,14 +82,25 @@ def predict(
     return sum(score(x.flip(f)).flip(f) for f in flips) / len(flips)
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #89097a19
+_KINDS = 'cpu', 'cuda', 'mps'
+
 def torch_device(device=None):
-    "The device asked for, or this process's GPU, or the CPU."
+    "The device asked for, or this process's GPU, or the CPU; `ValueError` for one that cannot compute here."
     if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
+    name = str(device)
     try: device = torch.device(device)
-    except RuntimeError: raise ValueError(f"unknown device {device!r}: take 'cpu', 'cuda' or 'cuda:1'") from None
-    if device.type == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f'device={str(device)!r}, but PyTorch sees no GPU here: take cpu')
+    except RuntimeError: device = None
+    if device is None or device.type not in _KINDS:
+        raise ValueError(f"unknown device {name!r}: take 'cpu', 'cuda' or 'cuda:1'")
+    if device.type == 'cuda': _there(device)
     return device
+
+def _there(device):
+    if not torch.cuda.is_available():
+        raise ValueError(f'device={str(device)!r}, but PyTorch sees no GPU here: take cpu')
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise ValueError(f'device={str(device)!r}, but PyTorch sees {count} here, counted from cuda:0')
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #c8cc817b
 def _counted(n, progress):
