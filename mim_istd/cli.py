@@ -152,7 +152,6 @@ def _export(args):
 def _test_figures(card):
     "(what was measured, figures) of a card, line by line."
     test, lists = card.get('test', {}), card.get('lists', {})
-    if 'basicirstd' in test: test = {'NUAA-SIRST': test, 'IRSTD-1k': card['irstd']} # wide, whose card is older
     return [(f"{where}{', ' + lists[where] if where in lists else ''}", protocol, r) for where, by in test.items()
             for protocol, r in by.items()]
 
@@ -173,7 +172,7 @@ def _weights(args):
     plain = lambda v: ', '.join(f'{k} {plain(x)}' for k, x in v.items()) if isinstance(v,
             dict) and v else f'{v:.4g}' if isinstance(v, float) else str(v)
     for k, v in card.items():
-        if k not in ('test', 'irstd', 'lists', 'calibration') and v is not None:
+        if k not in ('test', 'lists', 'calibration') and v is not None:
             print(f"{k.replace('_', ' ')}: {plain(v)}")
     for where, protocol, r in _test_figures(card): print(f'{where}, {protocol}: {report(r)}')
     if made := read_calibration(card): print('\n'.join(_calibration_lines(made)))

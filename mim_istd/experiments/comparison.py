@@ -232,7 +232,7 @@ def _budget_note(row):
 def _kind(row, printed):
     if not row['trained']: return 'no training'
     if printed: return TABLE1[printed][0]
-    return 'Mamba' if row['model'] in (*PRESETS, 'mim', 'mim-conv', 'vmamba-unet') else 'CNN'
+    return 'Mamba' if row['model'] in (*PRESETS, 'pyramid', 'mim', 'mim-conv', 'vmamba-unet') else 'CNN'
 
 def _measured_row(label, r):
     "A row without figures yet; `order` puts no training first, then the equal budget, then other budgets"

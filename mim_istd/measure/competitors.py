@@ -76,13 +76,11 @@ def _chosen(found, models):
 def find_competitors(
     weights_dir=None, # folder of run folders, or one run folder; None: no networks but the package's
     models=None, # labels or names of models that take part; None: all
-    package=True, # the weights of the package too, as 'wide (package)' and so on
+    package=True, # the weights of the package too, as 'sharp (package)' and so on
 ) -> list: # of `Competitor`: methods without training first
     "All that can take part."
     found = [Competitor(name, name) for name in CLASSICAL]
-    # the weights left out saw images of other test lists
-    if package:
-        found += [Competitor(f'{name} (package)', name, name) for name in list_weights() if name != 'sharp-basicirstd']
+    if package: found += [Competitor(f'{name} (package)', name, name) for name in list_weights()]
     for run in _runs_in(Path(weights_dir)) if weights_dir is not None else ():
         found.append(Competitor(run.name, model_name(read_card(run/'best.safetensors')['config']), str(run)))
     return _chosen(found, models)
