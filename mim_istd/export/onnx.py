@@ -27,6 +27,7 @@ from ..baselines.blocks import Baseline
 from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
 from ..detection.processor import fold_norms
+from ..detection.weights import load_weights
 from .quantized import BITS, TOLERANCES, with_bits
 from ..files import write_whole
 from ..model.layers import CBAM, Residual
@@ -295,17 +296,29 @@ def _followed(whole):
     proto.producer_name, proto.producer_version = 'mim_istd', __version__
     return proto
 
+# %% ../../nbs/workshop/export/onnx.ipynb #2242fc8e
+def _network(detector):
+    "The network of a `Detector`, and its card; or a network, without one"
+    if not isinstance(detector, Detector): return detector, {}
+    # a pyramid on a processor works in bands, each of which would be written out
+    again = isinstance(detector.model, Pyramid) and detector.path
+    return load_weights(detector.path) if again else detector.model, detector.card
+
+# %% ../../nbs/workshop/export/onnx.ipynb #3548d479
+def _has_form(model):
+    known = isinstance(model, (MiM, Pyramid, Baseline))
+    return known and getattr(model.config, 'model', '') != 'iaanet'   # how much it looks at, its image decides
+
 # %% ../../nbs/workshop/export/onnx.ipynb #6d53bab8
 def onnx_model(
     detector, # `Detector`, or a network
     standardize=True, # False: the graph takes images that are standardized already
 ) -> onnx.ModelProto: # of 32 bits
     "A network as an ONNX graph: `image` (batch, 1, height, width) float32, raw, to `score` of the same shape."
-    model, card = (detector.model, detector.card) if isinstance(detector, Detector) else (detector, {})
+    model, card = _network(detector)
     refusal = f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes any network'
-    if not isinstance(model, (MiM, Pyramid, Baseline)): raise TypeError(refusal)
-    try: made = _followed(ScoreMap(model, standardize, card.get('input_size')))
-    except torch.onnx.OnnxExporterError as error: raise TypeError(refusal) from error
+    if not _has_form(model): raise TypeError(refusal)
+    made = _followed(ScoreMap(model, standardize, card.get('input_size')))
     facts = {'standardize': str(standardize).lower(), 'bits': '32',
              'config': json.dumps(model.config.__dict__)}
     onnx.helper.set_model_props(made, facts)
