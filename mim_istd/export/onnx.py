@@ -23,12 +23,16 @@ from onnxscript import FLOAT, graph, opset18 as op, optimizer, script
 from torch import Tensor, nn
 
 from .. import __version__
+from ..baselines.blocks import Baseline
 from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
 from ..detection.processor import fold_norms
+from ..detection.weights import load_weights
 from .quantized import BITS, TOLERANCES, with_bits
 from ..files import write_whole
+from ..model.layers import CBAM, Residual
 from ..model.network import MiM
+from ..model.pyramid import Climb, Pyramid
 from ..model.ss2d import SS2D, scan_order, ss2d_scan
 
 # %% ../../nbs/workshop/export/onnx.ipynb #92f0cb1e
@@ -164,6 +168,61 @@ def _translate_ss2d(x, x_proj, dt_weight, dt_bias, A, D, directions):
 
 _TRANSLATIONS = {torch.ops.mim_istd.ss2d_scan.default: _translate_ss2d}
 
+# %% ../../nbs/workshop/export/onnx.ipynb #183e9314
+@torch.library.custom_op('mim_istd::gated_block', mutates_args=())
+def _gated_op(maps: list[Tensor], weights: list[Tensor], stride: int) -> Tensor:
+    raise NotImplementedError('mim_istd::gated_block is for exporters: it has a shape, but computes nothing')
+
+@_gated_op.register_fake
+def _(maps, weights, stride):
+    B, _, H, W = maps[0].shape
+    return maps[0].new_empty(B, len(weights[0]), -(-H//stride), -(-W//stride))
+
+# %% ../../nbs/workshop/export/onnx.ipynb #e6c7443b
+def _gated_as_one(block, *maps):
+    "A gated `Residual`, or a `Climb` of one, as one operator"
+    (first, _), (second,), gates = block.body
+    skip = [] if isinstance(block.skip, nn.Identity) else [block.skip[0]]
+    layers = first, second, gates.channel.mlp[0], gates.channel.mlp[2], gates.spatial.conv, *skip
+    weights = [t for layer in layers for t in (layer.weight, layer.bias) if t is not None]
+    return torch.ops.mim_istd.gated_block(list(maps), weights, first.stride[0])
+
+# %% ../../nbs/workshop/export/onnx.ipynb #7c475411
+def _gated(layer): return isinstance(layer, Residual) and isinstance(layer.body[-1], CBAM)
+
+def _blocks_as_one(network):
+    "The copy for exporters, with its gated blocks as operators"
+    for layer in network.modules():
+        if isinstance(layer, Climb) and _gated(layer[0]): layer.forward = functools.partial(_gated_as_one, layer[0])
+        elif _gated(layer): layer.forward = functools.partial(_gated_as_one, layer)
+    return network
+
+# %% ../../nbs/workshop/export/onnx.ipynb #321f70bd
+def _conv(x, w, b=None, stride=1):
+    k = w.shape[2]
+    return op.Conv(x, w, b, kernel_shape=[k, k], pads=[k//2]*4, strides=[stride, stride])
+
+def _joined(own, below=None):
+    "(b, c, h, w), with the channels of a smaller map behind it"
+    if below is None: return own
+    sizes = op.Concat(op.Shape(below, end=2), op.Shape(own, start=2), axis=0)
+    return op.Concat(own, op.Resize(below, None, None, sizes, mode='linear',
+                                    coordinate_transformation_mode='pytorch_half_pixel'), axis=1)
+
+# %% ../../nbs/workshop/export/onnx.ipynb #a45c70a9
+def _means_and_peaks(y, *axes):
+    return [reduce(y, op.Constant(value_ints=list(axes))) for reduce in (op.ReduceMean, op.ReduceMax)]
+
+def _translate_gated(maps, weights, stride):
+    first, bias, second, bias2, down, up, pixels, *skip = weights
+    x = _joined(*maps)
+    y = _conv(op.Relu(_conv(x, first, bias, stride)), second, bias2)
+    y = op.Mul(y, op.Sigmoid(_sum(_conv(op.Relu(_conv(t, down)), up) for t in _means_and_peaks(y, 2, 3))))
+    y = op.Mul(y, op.Sigmoid(_conv(op.Concat(*_means_and_peaks(y, 1), axis=1), pixels)))
+    return op.Relu(op.Add(y, _conv(x, *skip, stride) if skip else x))
+
+_TRANSLATIONS[torch.ops.mim_istd.gated_block.default] = _translate_gated
+
 # %% ../../nbs/workshop/export/onnx.ipynb #78ed4242
 def _standardized(image):
     "Mean 0 and standard deviation 1 over the finite pixels (B, 1, H, W); others become 0"
@@ -229,12 +288,26 @@ def _followed(whole):
     with torch.no_grad(), warnings.catch_warnings():
         # PyTorch's own exporter copies what PyTorch calls outdated: nothing that a user could mend
         warnings.filterwarnings('ignore', r'`isinstance\(treespec, LeafSpec\)`', FutureWarning)
-        made = torch.onnx.export(_exportable(whole), (torch.zeros(2, 1, 70, 100),), dynamo=True, opset_version=18,
-                                 input_names=['image'], output_names=['score'], dynamic_shapes=(sizes,),
-                                 custom_translation_table=_TRANSLATIONS, verbose=False, optimize=False)
+        made = torch.onnx.export(_blocks_as_one(_exportable(whole)), (torch.zeros(2, 1, 70, 100),), dynamo=True,
+                                 opset_version=18, input_names=['image'], output_names=['score'],
+                                 dynamic_shapes=(sizes,), custom_translation_table=_TRANSLATIONS, verbose=False,
+                                 optimize=False)
     proto = _tidy(_simplified(made.model))
     proto.producer_name, proto.producer_version = 'mim_istd', __version__
     return proto
+
+# %% ../../nbs/workshop/export/onnx.ipynb #2242fc8e
+def _network(detector):
+    "The network of a `Detector`, and its card; or a network, without one"
+    if not isinstance(detector, Detector): return detector, {}
+    # a pyramid on a processor works in bands, each of which would be written out
+    again = isinstance(detector.model, Pyramid) and detector.path
+    return load_weights(detector.path) if again else detector.model, detector.card
+
+# %% ../../nbs/workshop/export/onnx.ipynb #3548d479
+def _has_form(model):
+    known = isinstance(model, (MiM, Pyramid, Baseline))
+    return known and getattr(model.config, 'model', '') != 'iaanet'   # how much it looks at, its image decides
 
 # %% ../../nbs/workshop/export/onnx.ipynb #6d53bab8
 def onnx_model(
@@ -242,9 +315,9 @@ def onnx_model(
     standardize=True, # False: the graph takes images that are standardized already
 ) -> onnx.ModelProto: # of 32 bits
     "A network as an ONNX graph: `image` (batch, 1, height, width) float32, raw, to `score` of the same shape."
-    model, card = (detector.model, detector.card) if isinstance(detector, Detector) else (detector, {})
-    if not isinstance(model, MiM):
-        raise TypeError(f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes any network')
+    model, card = _network(detector)
+    refusal = f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes any network'
+    if not _has_form(model): raise TypeError(refusal)
     made = _followed(ScoreMap(model, standardize, card.get('input_size')))
     facts = {'standardize': str(standardize).lower(), 'bits': '32',
              'config': json.dumps(model.config.__dict__)}
