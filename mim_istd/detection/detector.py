@@ -57,7 +57,6 @@ def _near(mask):
     m = m[:-4] | m[1:-3] | m[2:-2] | m[3:-1] | m[4:]
     return m[:, :-4] | m[:, 1:-3] | m[:, 2:-2] | m[:, 3:-1] | m[:, 4:]
 
-# %% ../../nbs/book/12_detection.ipynb #f5b53fc5
 def _surroundings(image, mask, box):
     "The finite values in the box grown by 20 px, those within 2 px of a target left out."
     wide, near = _grown_box(box, 22), _grown_box(box, 20)
@@ -78,7 +77,9 @@ def target_scr(
     inside = np.asarray(image[own], np.float64)[labels[own] == k]
     inside = inside[np.isfinite(inside)]
     if not around.size or not inside.size: return math.nan
-    difference, spread = abs(inside.mean() - around.mean()), around.std()
+    mean = around.sum() / around.size
+    difference = abs(inside.sum() / inside.size - mean)
+    spread = math.sqrt(np.square(around - mean).sum() / around.size)
     return float(difference / spread) if spread else math.inf if difference else 0.
 
 # %% ../../nbs/book/12_detection.ipynb #05c1dc7c
