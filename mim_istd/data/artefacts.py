@@ -26,7 +26,7 @@ def _moments(image):
     "Of the finite pixels: number, variance, the largest distance of one from the mean, range."
     n, s, q, low, high = 0, 0., 0., np.inf, -np.inf
     first = float(image.flat[0]) if np.isfinite(image.flat[0]) else 0. # sums around it keep their digits
-    for b in _bands(image.shape):
+    for b in _bands(image.shape, 2**15):   # as much as stays in the cache
         v = _finite(np.asarray(image[b], np.float64)) - first
         if not v.size: continue
         n, s, q, low, high = n + v.size, s + v.sum(), q + v @ v, min(low, v.min()), max(high, v.max())

@@ -29,10 +29,10 @@ def image_statistics(
     "Mean and deviation of the finite pixels, one band of rows after another. `ValueError` if no pixel is finite."
     count, mean, square, low, high = 0, 0., 0., np.inf, -np.inf
     for b in _bands(image.shape):
-        values = _finite(np.asarray(image[b], np.float64))
+        values = _finite(np.array(image[b], np.float64))
         if not values.size: continue
         low, high, own = min(low, values.min()), max(high, values.max()), values.mean()
-        step, values = own - mean, values - own
+        step, values = own - mean, np.subtract(values, own, out=values)
         square += np.square(values, out=values).sum() + step**2 * count * values.size / (count + values.size)
         count += values.size
         mean += step * (values.size / count)
@@ -50,7 +50,7 @@ def standardize(
     image = np.asarray(image)
     mean, std = image_statistics(image) if statistics is None else statistics
     out = np.zeros(image.shape, np.float32)
-    for b in _bands(image.shape) if std else ():
+    for b in _bands(image.shape, 2**15) if std else ():   # as much as stays in the cache
         band = np.asarray(image[b], np.float64)
         np.divide(band - mean, std, out=out[b], casting='same_kind')
         out[b][~np.isfinite(band)] = 0
