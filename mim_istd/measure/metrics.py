@@ -48,7 +48,6 @@ def _touching(rows, cols, width):
     there = place[at] == wanted
     return np.nonzero(there)[1], at[there]
 
-# %% ../../nbs/book/09_metrics.ipynb #0d4369b5
 def _group_few(rows, cols, width):
     "How many components, and which one each of these pixels, in raster order, belongs to."
     (a, b), itself = _touching(rows, cols, width), np.arange(len(rows))
