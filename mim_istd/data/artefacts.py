@@ -17,15 +17,19 @@ from scipy import ndimage
 from .reading import DataError, _bands, read_pixels
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #2d1fac20
+def _finite(values):
+    "The finite ones, in one row; nothing is copied if all are."
+    finite = np.isfinite(values)
+    return values.ravel() if finite.all() else values[finite]
+
 def _moments(image):
     "Of the finite pixels: number, variance, the largest distance of one from the mean, range."
     n, s, q, low, high = 0, 0., 0., np.inf, -np.inf
     first = float(image.flat[0]) if np.isfinite(image.flat[0]) else 0. # sums around it keep their digits
-    for b in _bands(image.shape):
-        v = np.asarray(image[b], np.float64)
-        v = v[np.isfinite(v)] - first
+    for b in _bands(image.shape, 2**15):   # as much as stays in the cache
+        v = _finite(np.asarray(image[b], np.float64)) - first
         if not v.size: continue
-        n, s, q, low, high = n + v.size, s + v.sum(), q + (v**2).sum(), min(low, v.min()), max(high, v.max())
+        n, s, q, low, high = n + v.size, s + v.sum(), q + v @ v, min(low, v.min()), max(high, v.max())
     mean = s / max(n, 1)
     return n, max(q / max(n, 1) - mean**2, 0.), max(high - mean, mean - low), high - low
 
@@ -34,8 +38,7 @@ def _range_without(image, m):
     "The m + 1st lowest and highest of the finite pixels."
     low = high = np.empty(0)
     for b in _bands(image.shape):
-        v = np.asarray(image[b], np.float64)
-        v = v[np.isfinite(v)]
+        v = _finite(np.asarray(image[b], np.float64))
         low, high = (np.partition(np.r_[a, s*v], min(m, len(a) + v.size - 1))[:m + 1]
                      for a, s in ((low, 1), (high, -1)))
     return low.max(), -high.max()
@@ -54,13 +57,18 @@ def _neighbours(image, y, x):
     values = np.delete(values, min(y, 1)*(min(x, 1) + min(image.shape[1] - x, 2)) + min(x, 1))
     return values[np.isfinite(values)]
 
+# %% ../../nbs/workshop/data/artefacts.ipynb #171ce6f3
+def _is_narrow(image):
+    "Whether all pixels are finite and within 255 of one another, as those of 8 bits are, in whatever type."
+    return float(image.max()) - float(image.min()) <= 255
+
 # %% ../../nbs/workshop/data/artefacts.ipynb #828586e3
 def find_hot_pixels(
     image, # (H, W) of any real type, in its own range
 ) -> np.ndarray: # (k, 2) int64 rows and columns
     "Single pixels beyond all others by more than ten times their range; none in 8 bits."
     nothing = np.zeros((0, 2), np.int64)
-    if image.dtype.itemsize == 1 or not image.size: return nothing
+    if image.dtype.itemsize == 1 or not image.size or _is_narrow(image): return nothing
     (n, var, reach, span), m = _moments(image), max(1, image.size // 10_000)
     if n < 4*m + 4 or span <= 255 or reach**2 * (n/300 + 2*m) < n*var: return nothing
     low, high = _range_without(image, m)

@@ -18,7 +18,7 @@ import torch
 from fastcore.basics import patch
 from torch.utils.data import Dataset
 
-from .artefacts import Ignored, fill_ignored, grow_ignored, replace_hot_pixels
+from .artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels
 from .masks import _KNOWN_MISMATCH, MaskReader, _custom_rule, _few, _fit_mask, _one_orientation
 from .reading import DataError, _bands, read_image
 
@@ -29,11 +29,11 @@ def image_statistics(
     "Mean and deviation of the finite pixels, one band of rows after another. `ValueError` if no pixel is finite."
     count, mean, square, low, high = 0, 0., 0., np.inf, -np.inf
     for b in _bands(image.shape):
-        band = np.asarray(image[b], np.float64)
-        values = band[np.isfinite(band)]
+        values = _finite(np.array(image[b], np.float64))
         if not values.size: continue
-        low, high, step = min(low, values.min()), max(high, values.max()), values.mean() - mean
-        square += values.var() * values.size + step**2 * count * values.size / (count + values.size)
+        low, high, own = min(low, values.min()), max(high, values.max()), values.mean()
+        step, values = own - mean, np.subtract(values, own, out=values)
+        square += np.square(values, out=values).sum() + step**2 * count * values.size / (count + values.size)
         count += values.size
         mean += step * (values.size / count)
     if not count: raise ValueError(f'No finite pixel in an image of shape {image.shape}: nothing to standardize')
@@ -50,9 +50,10 @@ def standardize(
     image = np.asarray(image)
     mean, std = image_statistics(image) if statistics is None else statistics
     out = np.zeros(image.shape, np.float32)
-    for b in _bands(image.shape) if std else ():
+    for b in _bands(image.shape, 2**15) if std else ():   # as much as stays in the cache
         band = np.asarray(image[b], np.float64)
-        out[b] = np.where(np.isfinite(band), (band - mean) / std, 0)
+        np.divide(band - mean, std, out=out[b], casting='same_kind')
+        out[b][~np.isfinite(band)] = 0
     return out
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #df20cf41

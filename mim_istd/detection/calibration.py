@@ -56,7 +56,8 @@ def outline(
     mask = score > threshold
     if lowest >= threshold: return mask
     low = components(score > lowest)
-    weak = np.delete(np.arange(len(low)), np.unique(low.labels[mask]) - 1)
+    *where, ids = low.pixels
+    weak = np.delete(np.arange(len(low)), ids[mask[tuple(where)]])
     for k in weak:
         place, spot = _weak_spot(score, low.labels, k + 1, low.boxes[k])
         mask[place] |= spot
@@ -68,8 +69,8 @@ def mean_logits(
     score, # (H, W) probabilities
 ) -> np.ndarray: # (n,) float64
     "The mean logit of each component."
-    where = np.nonzero(found.labels)
-    return np.bincount(found.labels[where] - 1, logit(score[where]), len(found)) / found.areas
+    *where, ids = found.pixels
+    return np.bincount(ids, logit(score[tuple(where)]), len(found)) / found.areas
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #e3644ac0
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from ..data.augment import Resize
 from ..data.frames import read_frames
 from ..data.reading import _grey, _kept, _opened, read_pixels
 from ..data.sets import image_statistics, standardize
-from ..data.synthetic import local_background
 from .calibration import mean_logits, outline, read_calibration
 from .on_gpu import DeviceScores, check_precision, computing_in, for_gpu
 from .outputs import Detections
@@ -45,6 +44,26 @@ class Target:
     scr: float        # signal-to-clutter ratio in the image; NaN where it has no surroundings
     score: float | None = None  # probability of being real, calibrated; the peak where nothing is
 
+# %% ../../nbs/book/12_detection.ipynb #34bc70cb
+def _grown_box(box, by):
+    "Slices of rows and columns of a box x0, y0, x1, y1 that is some pixels wider on each side."
+    x0, y0, x1, y1 = box
+    return np.s_[max(0, y0 - by):y1 + by, max(0, x0 - by):x1 + by]
+
+def _near(mask):
+    "(H, W) bool: whether any of the 5 × 5 pixels around is set."
+    m = np.zeros((mask.shape[0] + 4, mask.shape[1] + 4), bool)
+    m[2:-2, 2:-2] = mask
+    m = m[:-4] | m[1:-3] | m[2:-2] | m[3:-1] | m[4:]
+    return m[:, :-4] | m[:, 1:-3] | m[:, 2:-2] | m[:, 3:-1] | m[:, 4:]
+
+def _surroundings(image, mask, box):
+    "The finite values in the box grown by 20 px, those within 2 px of a target left out."
+    wide, near = _grown_box(box, 22), _grown_box(box, 20)
+    inner = tuple(slice(n.start - w.start, n.stop - w.start) for n, w in zip(near, wide))
+    values = np.asarray(image[near], np.float64)[~_near(mask[wide])[inner]]
+    return values[np.isfinite(values)]
+
 # %% ../../nbs/book/12_detection.ipynb #5a6bd7c3
 def target_scr(
     image, # (H, W) grey
@@ -54,13 +73,13 @@ def target_scr(
     box, # its x0, y0, x1, y1
 ) -> float: # |target mean − background mean| / background std; NaN if there is no background, inf if it is flat
     "Signal-to-clutter ratio of one target, as `mim_istd.data.synthetic.signal_to_clutter`, looking at its window only."
-    x0, y0, x1, y1 = box
-    window = np.s_[max(0, y0 - 22):y1 + 22, max(0, x0 - 22):x1 + 22]
-    image, label = np.asarray(image[window], np.float64), labels[window] == k
-    around = image[local_background(mask[window], label) & np.isfinite(image)]
-    inside = image[label & np.isfinite(image)]
+    own, around = _grown_box(box, 0), _surroundings(image, mask, box)
+    inside = np.asarray(image[own], np.float64)[labels[own] == k]
+    inside = inside[np.isfinite(inside)]
     if not around.size or not inside.size: return math.nan
-    difference, spread = abs(inside.mean() - around.mean()), around.std()
+    mean = around.sum() / around.size
+    difference = abs(inside.sum() / inside.size - mean)
+    spread = math.sqrt(np.square(around - mean).sum() / around.size)
     return float(difference / spread) if spread else math.inf if difference else 0.
 
 # %% ../../nbs/book/12_detection.ipynb #05c1dc7c
@@ -261,19 +280,18 @@ def score(self:Detector,
 ) -> np.ndarray: # (H, W) float32, probability of being target
     "The score map of one image."
     (H, W), grey = grey.shape, _kept(grey)
-    statistics, grey = image_statistics(grey), _at_least_16(grey)
-    if self.method: return self.method(grey)[:H, :W]
+    if self.method: return self.method(_at_least_16(grey))[:H, :W]
     if (tile := self.tile_for((H, W))) is None:
-        try: return self._score_whole(grey, statistics)[:H, :W]
+        try: return self._score_whole(grey)
         except MemoryError:
             tile = max(H, W) // 2 // self.multiple * self.multiple
             if self.card.get('input_size') or tile < self.overlap + self.multiple: raise
-    return score_tiles(self._score_part, grey, statistics, tile, self.overlap, self.multiple)[:H, :W]
+    return score_tiles(self._score_part, grey, image_statistics(grey), tile, self.overlap, self.multiple)
 
 # %% ../../nbs/book/12_detection.ipynb #77ac013d
 @patch
-def _score_whole(self:Detector, grey, statistics):
-    if self.on_device is None: return self._score_part(standardize(grey, statistics))
+def _score_whole(self:Detector, grey):
+    if self.on_device is None or min(grey.shape) < 16: return self._score_part(standardize(grey))
     score, = self.on_device.start([grey])()
     if isinstance(score, Exception): raise score
     return score

@@ -8,7 +8,7 @@ __all__ = ['CSV_FIELDS', 'FORMATS', 'Detections', 'to_csv', 'to_display', 'find_
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #178f3a84
 import contextlib, csv, glob, io, json, math, os, re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ class Detections:
 # %% ../../nbs/workshop/detection/outputs.ipynb #cce92ea1
 def _row(i, target):
     "Plain numbers of the `i`-th target."
-    row = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(target).items()}
+    row = {k: round(v, 4) if isinstance(v, float) else v for k, v in vars(target).items()}
     scr = round(target.scr, 2) if math.isfinite(target.scr) else None
     return dict(id=i, **row | {'box': list(target.box), 'scr': scr})
 

@@ -40,16 +40,24 @@ class Components:
         return boxes
 
 # %% ../../nbs/book/09_metrics.ipynb #151227a5
+def _touching(rows, cols, width):
+    "Pairs of pixels that touch: of these, in raster order, the number of the earlier and of the later one."
+    place = rows * (width + 1) + cols
+    wanted = place + np.array([[1], [width], [width + 1], [width + 2]])
+    at = np.searchsorted(place, wanted) % len(place)
+    there = place[at] == wanted
+    return np.nonzero(there)[1], at[there]
+
 def _group_few(rows, cols, width):
     "How many components, and which one each of these pixels, in raster order, belongs to."
-    from scipy.sparse import csgraph, csr_array
-    place, pairs = rows * (width + 1) + cols, []
-    for step in (1, width, width + 1, width + 2):
-        at = np.searchsorted(place, place + step) % len(place)
-        pairs.append(np.stack([here := np.flatnonzero(place[at] == place + step), at[here]]))
-    pairs = np.concatenate(pairs, axis=1)
-    touching = csr_array((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(place),)*2)
-    return csgraph.connected_components(touching, directed=False)
+    (a, b), itself = _touching(rows, cols, width), np.arange(len(rows))
+    first = itself.copy()
+    while (first[a] != first[b]).any():
+        earlier = np.minimum(first[a], first[b])
+        for side in (a, b): np.minimum.at(first, first[side], earlier)
+        while ((further := first[first]) != first).any(): first = further
+    number = np.cumsum(first == itself)
+    return int(number[-1]), number[first] - 1
 
 # %% ../../nbs/book/09_metrics.ipynb #4a10896a
 def _group_many(mask, rows, cols):

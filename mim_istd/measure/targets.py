@@ -20,15 +20,14 @@ from .metrics import Counts, components, count_image, get_protocol, match_target
 # %% ../../nbs/workshop/measure/targets.ipynb #da8eadbe
 def _targets_of(name, image, predicted, truth, protocol):
     "A dict for each target of one image."
-    found, boxes = components(predicted), truth.boxes[:, [1, 0, 3, 2]].tolist()
+    found, mask, boxes = components(predicted), truth.labels > 0, truth.boxes[:, [1, 0, 3, 2]].tolist()
     pairs = dict(match_targets(truth.centroids, found.centroids, protocol.radius, protocol.matching).tolist())
-    rows = []
+    (*where, ids), rows = truth.pixels, []
     for k, area in enumerate(truth.areas.tolist()):
-        own = truth.labels == k + 1
-        hit = found.labels == pairs[k] + 1 if k in pairs else np.zeros_like(predicted)
-        rows.append({'image': name, 'area': area,
-                     'scr': target_scr(image, truth.labels > 0, truth.labels, k + 1, boxes[k]),
-                     'found': int(k in pairs), 'IoU': float((own & hit).sum() / (own | hit).sum())})
+        own, mate = tuple(w[ids == k] for w in where), pairs.get(k)
+        shared, other = (0, 0) if mate is None else ((found.labels[own] == mate + 1).sum(), found.areas[mate])
+        rows.append({'image': name, 'area': area, 'scr': target_scr(image, mask, truth.labels, k + 1, boxes[k]),
+                     'found': int(k in pairs), 'IoU': float(shared / (area + other - shared))})
     return rows
 
 # %% ../../nbs/workshop/measure/targets.ipynb #645b05b8
