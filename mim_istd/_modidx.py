@@ -2687,6 +2687,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation._match_files': ( 'workshop/measure/evaluation.html#_match_files',
                                                                                            'mim_istd/measure/evaluation.py'),
+                                             'mim_istd.measure.evaluation._named': ( 'workshop/measure/evaluation.html#_named',
+                                                                                     'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation._network_of': ( 'workshop/measure/evaluation.html#_network_of',
                                                                                           'mim_istd/measure/evaluation.py'),
                                              'mim_istd.measure.evaluation._region': ( 'workshop/measure/evaluation.html#_region',

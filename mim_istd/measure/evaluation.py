@@ -87,13 +87,16 @@ _KINDS = 'cpu', 'cuda', 'mps'
 def torch_device(device=None):
     "The device asked for, or this process's GPU, or the CPU; `ValueError` for one that cannot compute here."
     if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
-    name = str(device)
-    try: device = torch.device(device)
-    except RuntimeError: device = None
-    if device is None or device.type not in _KINDS:
-        raise ValueError(f"unknown device {name!r}: take 'cpu', 'cuda' or 'cuda:1'")
+    # a `torch.device` is taken at its word
+    if isinstance(device, str): device = _named(device)
     if device.type == 'cuda': _there(device)
     return device
+
+def _named(name):
+    try: device = torch.device(name)
+    except RuntimeError: device = None
+    if device and device.type in _KINDS: return device
+    raise ValueError(f"unknown device {name!r}: take 'cpu', 'cuda' or 'cuda:1'")
 
 def _there(device):
     if not torch.cuda.is_available():
