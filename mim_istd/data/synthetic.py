@@ -96,9 +96,29 @@ def blob(
     spot = y[:, None] * x
     return spot / spot.max()
 
-# %% ../../nbs/workshop/data/synthetic.ipynb #4ee5c133
+# %% ../../nbs/workshop/data/synthetic.ipynb #b37e0c6d
 _EIGHT = np.ones((3, 3), int)
 
+def _spread(mask, by):
+    "(H, W) bool: whether any pixel at most `by` rows and columns away is set."
+    for _ in range(2): # along the columns, then, turned, along the rows
+        wide = np.zeros((len(mask) + 2*by, mask.shape[1]), bool)
+        wide[by:by + len(mask)] = mask
+        mask = np.logical_or.reduce([wide[k:k + len(mask)] for k in range(2*by + 1)]).T
+    return mask
+
+# %% ../../nbs/workshop/data/synthetic.ipynb #6a24f97e
+def _grown(box, by):
+    x0, y0, x1, y1 = box
+    return np.s_[max(0, y0 - by):y1 + by, max(0, x0 - by):x1 + by]
+
+def _free_around(mask, box, margin=20, guard=2):
+    "The window of a box x0, y0, x1, y1 grown by `margin`, and which of its pixels no target grown by `guard` has."
+    near, wide = _grown(box, margin), _grown(box, margin + guard) # targets just outside have their guard inside
+    inner = tuple(slice(n.start - w.start, n.stop - w.start) for n, w in zip(near, wide))
+    return near, ~_spread(mask[wide] != 0, guard)[inner]
+
+# %% ../../nbs/workshop/data/synthetic.ipynb #4ee5c133
 def local_background(
     mask, # (H, W) 0 or 1: all targets
     target, # (H, W) bool: one of them
@@ -107,12 +127,10 @@ def local_background(
 ) -> np.ndarray: # (H, W) bool
     "The pixels a target is seen against: its box grown by `margin`, less every target grown by `guard`."
     rows, cols = np.nonzero(target.any(1))[0], np.nonzero(target.any(0))[0]
-    grown = lambda by: tuple(slice(max(0, i[0] - by), i[-1] + by + 1) for i in (rows, cols))
-    box, free = np.zeros((2, *mask.shape), bool)
-    box[grown(margin)] = True
-    wide = grown(margin + guard) # targets just outside of the box have their guard inside it
-    free[wide] = ~ndimage.maximum_filter(mask[wide] != 0, 2*guard + 1, mode='constant')
-    return box & free
+    window, free = _free_around(mask, (cols[0], rows[0], cols[-1] + 1, rows[-1] + 1), margin, guard)
+    out = np.zeros(mask.shape, bool)
+    out[window] = free
+    return out
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #6b9f574d
 def signal_to_clutter(

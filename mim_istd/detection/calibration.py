@@ -8,7 +8,7 @@ __all__ = ['LIMIT', 'LOWEST', 'FEWEST', 'POINTS', 'logit', 'outline', 'mean_logi
            'judge_all', 'calibrate', 'save_calibration', 'read_calibration']
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #764603b6
-import hashlib, json, math
+import hashlib, math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 

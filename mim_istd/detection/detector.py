@@ -15,11 +15,12 @@ from PIL import Image
 from fastcore.basics import patch
 from torch.nn import functional as F
 
-from ..data.artefacts import Ignored, fill_ignored, grow_ignored, replace_hot_pixels
+from ..data.artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels
 from ..data.augment import Resize
 from ..data.frames import read_frames
 from ..data.reading import _grey, _kept, _opened, read_pixels
 from ..data.sets import image_statistics, standardize
+from ..data.synthetic import _free_around
 from .calibration import mean_logits, outline, read_calibration
 from .on_gpu import DeviceScores, check_precision, computing_in, for_gpu
 from .outputs import Detections
@@ -44,26 +45,6 @@ class Target:
     scr: float        # signal-to-clutter ratio in the image; NaN where it has no surroundings
     score: float | None = None  # probability of being real, calibrated; the peak where nothing is
 
-# %% ../../nbs/book/12_detection.ipynb #34bc70cb
-def _grown_box(box, by):
-    "Slices of rows and columns of a box x0, y0, x1, y1 that is some pixels wider on each side."
-    x0, y0, x1, y1 = box
-    return np.s_[max(0, y0 - by):y1 + by, max(0, x0 - by):x1 + by]
-
-def _near(mask):
-    "(H, W) bool: whether any of the 5 × 5 pixels around is set."
-    m = np.zeros((mask.shape[0] + 4, mask.shape[1] + 4), bool)
-    m[2:-2, 2:-2] = mask
-    m = m[:-4] | m[1:-3] | m[2:-2] | m[3:-1] | m[4:]
-    return m[:, :-4] | m[:, 1:-3] | m[:, 2:-2] | m[:, 3:-1] | m[:, 4:]
-
-def _surroundings(image, mask, box):
-    "The finite values in the box grown by 20 px, those within 2 px of a target left out."
-    wide, near = _grown_box(box, 22), _grown_box(box, 20)
-    inner = tuple(slice(n.start - w.start, n.stop - w.start) for n, w in zip(near, wide))
-    values = np.asarray(image[near], np.float64)[~_near(mask[wide])[inner]]
-    return values[np.isfinite(values)]
-
 # %% ../../nbs/book/12_detection.ipynb #5a6bd7c3
 def target_scr(
     image, # (H, W) grey
@@ -73,13 +54,12 @@ def target_scr(
     box, # its x0, y0, x1, y1
 ) -> float: # |target mean − background mean| / background std; NaN if there is no background, inf if it is flat
     "Signal-to-clutter ratio of one target, as `mim_istd.data.synthetic.signal_to_clutter`, looking at its window only."
-    own, around = _grown_box(box, 0), _surroundings(image, mask, box)
-    inside = np.asarray(image[own], np.float64)[labels[own] == k]
-    inside = inside[np.isfinite(inside)]
+    (x0, y0, x1, y1), (window, free) = box, _free_around(mask, box)
+    own = np.s_[y0:y1, x0:x1]
+    values = image[own][labels[own] == k], image[window][free]
+    inside, around = (_finite(np.asarray(v, np.float64)) for v in values)
     if not around.size or not inside.size: return math.nan
-    mean = around.sum() / around.size
-    difference = abs(inside.sum() / inside.size - mean)
-    spread = math.sqrt(np.square(around - mean).sum() / around.size)
+    difference, spread = abs(inside.mean() - around.mean()), around.std()
     return float(difference / spread) if spread else math.inf if difference else 0.
 
 # %% ../../nbs/book/12_detection.ipynb #05c1dc7c

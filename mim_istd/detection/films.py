@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
 from .outputs import Detections, _range, _ring, to_display

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..model.layers import CBAM, Residual
 from ..model.network import Head, ResBlock
-from ..model.pyramid import Climb, Pyramid
+from ..model.pyramid import Pyramid
 
 # %% ../../nbs/workshop/detection/processor.ipynb #fb647107
 _CONVOLUTIONS = nn.Conv2d, nn.ConvTranspose2d

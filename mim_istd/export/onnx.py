@@ -22,13 +22,14 @@ from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnus
 from onnxscript import FLOAT, graph, opset18 as op, optimizer, script
 from torch import Tensor, nn
 
+# %% ../../nbs/workshop/export/onnx.ipynb #ded19c9a
 from .. import __version__
 from ..baselines.blocks import Baseline
 from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
 from ..detection.processor import fold_norms
 from ..detection.weights import load_weights
-from .quantized import BITS, TOLERANCES, with_bits
+from .quantized import BITS, with_bits
 from ..files import write_whole
 from ..model.layers import CBAM, Residual
 from ..model.network import MiM
@@ -316,8 +317,8 @@ def onnx_model(
 ) -> onnx.ModelProto: # of 32 bits
     "A network as an ONNX graph: `image` (batch, 1, height, width) float32, raw, to `score` of the same shape."
     model, card = _network(detector)
-    refusal = f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes any network'
-    if not _has_form(model): raise TypeError(refusal)
+    if not _has_form(model):
+        raise TypeError(f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes any network')
     made = _followed(ScoreMap(model, standardize, card.get('input_size')))
     facts = {'standardize': str(standardize).lower(), 'bits': '32',
              'config': json.dumps(model.config.__dict__)}

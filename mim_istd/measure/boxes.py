@@ -8,8 +8,6 @@ __all__ = ['BOX_AREAS', 'box_scores']
 # %% ../../nbs/workshop/measure/boxes.ipynb #d0a4316a
 import contextlib, io, math
 
-import numpy as np
-
 # %% ../../nbs/workshop/measure/boxes.ipynb #670a88d3
 BOX_AREAS = dict(all=(0, 1e10), very_tiny=(0, 8**2), tiny=(8**2, 16**2), small=(0, 32**2))   # px²
 

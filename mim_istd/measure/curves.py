@@ -14,8 +14,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..files import to_json, write_whole
-from .metrics import (Counts, ThresholdSweep, _cut, _pairs, _scores, components, count_image,
-                                      get_protocol, summarize)
+from .metrics import (Counts, _cut, _pairs, _scores, components, count_image, get_protocol,
+                                      summarize)
 
 # %% ../../nbs/workshop/measure/curves.ipynb #37f3d040
 def target_scores(

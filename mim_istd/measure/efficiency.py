@@ -17,7 +17,7 @@ from torch import nn
 from ..kernels.benchmark import describe
 from ..model.block import MiMBlock
 from ..training.losses import SupervisedLoss, bce_loss
-from ..model.network import PRESETS, get_model, list_models
+from ..model.network import get_model, list_models
 from .costs import count_operations, count_parameters
 from ..detection.tiles import peak_bytes
 from ..files import to_json, write_whole

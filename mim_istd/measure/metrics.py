@@ -50,14 +50,10 @@ def _touching(rows, cols, width):
 
 def _group_few(rows, cols, width):
     "How many components, and which one each of these pixels, in raster order, belongs to."
-    (a, b), itself = _touching(rows, cols, width), np.arange(len(rows))
-    first = itself.copy()
-    while (first[a] != first[b]).any():
-        earlier = np.minimum(first[a], first[b])
-        for side in (a, b): np.minimum.at(first, first[side], earlier)
-        while ((further := first[first]) != first).any(): first = further
-    number = np.cumsum(first == itself)
-    return int(number[-1]), number[first] - 1
+    from scipy.sparse import coo_array, csgraph
+    pairs = _touching(rows, cols, width)
+    touching = coo_array((np.ones(len(pairs[0]), bool), pairs), (len(rows),)*2)
+    return csgraph.connected_components(touching, directed=False)
 
 # %% ../../nbs/book/09_metrics.ipynb #4a10896a
 def _group_many(mask, rows, cols):
