@@ -133,7 +133,8 @@ def _export(args):
     if args.bits != 32 and out.suffix == '.pt2':
         raise ValueError(f'a .pt2 file has 32 bits; --bits {args.bits} is for .onnx')
     from mim_istd.detection.detector import Detector
-    from mim_istd.export.onnx import TOLERANCES, ExportError, check_export, export_onnx, export_program
+    from mim_istd.export.onnx import ExportError, check_export, export_onnx, export_program
+    from mim_istd.export.quantized import TOLERANCES
     try_to_write(out.parent)
     detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
     if size: export_program(detector, out, size, not args.standardized)
