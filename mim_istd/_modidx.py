@@ -2067,6 +2067,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'mim_istd/export/quantized.py'),
                                            'mim_istd.export.quantized._others': ( 'workshop/export/quantized.html#_others',
                                                                                   'mim_istd/export/quantized.py'),
+                                           'mim_istd.export.quantized.check_bits': ( 'workshop/export/quantized.html#check_bits',
+                                                                                     'mim_istd/export/quantized.py'),
                                            'mim_istd.export.quantized.file_figures': ( 'workshop/export/quantized.html#file_figures',
                                                                                        'mim_istd/export/quantized.py'),
                                            'mim_istd.export.quantized.file_times': ( 'workshop/export/quantized.html#file_times',

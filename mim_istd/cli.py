@@ -180,7 +180,7 @@ def _weights(args):
 
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
-                     r"valid_fraction|batch_size|epochs|operating_point|device)=('[^']*'|\w*)`?")
+                     r"valid_fraction|batch_size|epochs|operating_point|device|bits|model)=('[^']*'|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."
@@ -249,7 +249,8 @@ def main(
     try:
         with _terminated_is_interrupted(): return _COMMANDS[args.command](args) or 0
     except KeyboardInterrupt:
-        complain('interrupted')
+        begun = args.command == 'train' and (Path(args.out)/'last.pt').is_file()
+        complain('interrupted' + '; --resume goes on from the last epoch that was saved'*begun)
         return 130
     except BrokenPipeError:   # the reader of our output has left, as `head` does
         sys.stderr.close()

@@ -7,7 +7,7 @@ __all__ = ['DEFAULT_WEIGHTS', 'WeightsError', 'save_weights', 'list_weights', 'f
            'find_method', 'check_model']
 
 # %% ../../nbs/workshop/detection/weights.ipynb #1c4de19b
-import dataclasses, json
+import dataclasses, json, os
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -58,6 +58,9 @@ def find_weights(
     weights='default', # 'default', another of `list_weights`, a weights file, or a run folder
 ) -> Path: # the file
     "Which file is meant, whether it is there or not; `FileNotFoundError` for a folder without weights."
+    if not isinstance(weights, (str, os.PathLike)):
+        raise TypeError(f"weights={weights!r}: expected {', '.join(list_weights())}, a weights file or a run folder; "
+                        'leave it out for the default')
     name = DEFAULT_WEIGHTS if str(weights) == 'default' else weights
     path, packaged = Path(weights).expanduser(), _packaged()/f'{name}.safetensors'
     if str(weights) == 'default' and not packaged.is_file():
@@ -158,11 +161,13 @@ def check_model(
     path, # of the file, for the message
 ):
     "`WeightsError` if the weights are not of the network called `model`."
-    hint = f'leave the model out, or train it: mim-istd train DATA --model {model}'
+    packaged = f', take weights={model!r}' if model in list_weights() else ''
+    hint = f'leave model={model!r} out{packaged}, or train it: mim-istd train DATA --model {model}'
     with torch.device('meta'): wanted = getattr(get_model(model), 'config', None)
     wanted = asdict(wanted) if dataclasses.is_dataclass(wanted) else {'model': model}
     keys = ['model'] if 'model' in config or 'model' in wanted else sorted(wanted.keys() - {'backend'})
     plain = lambda v: list(v) if isinstance(v, tuple) else v
     if wrong := [k for k in keys if plain(config.get(k)) != plain(wanted.get(k))]:
-        raise WeightsError(f'{path} holds another network than {model}: {wrong[0]} is {config.get(wrong[0])!r}, not '
-                           f'{wanted.get(wrong[0])!r}; {hint}')
+        what = (f"it is {config.get('model', 'a MiM, as outer and laptop are')}" if keys == ['model'] else
+                f'{wrong[0]} is {config.get(wrong[0])!r}, not {wanted.get(wrong[0])!r}')
+        raise WeightsError(f'{path} holds another network than {model}: {what}; {hint}')

@@ -29,7 +29,7 @@ from ..data.examples import example_images
 from ..detection.detector import Detector, as_grey
 from ..detection.processor import fold_norms
 from ..detection.weights import load_weights
-from .quantized import BITS, with_bits
+from .quantized import check_bits, with_bits
 from ..files import write_whole
 from ..model.layers import CBAM, Residual
 from ..model.network import MiM
@@ -372,7 +372,7 @@ def export_onnx(
     images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's
 ):
     "Write a network as an ONNX file for images of any size."
-    if bits not in BITS: raise ValueError(f'bits={bits!r} is none of {BITS}')   # before a minute's work
+    check_bits(getattr(detector, 'model', detector), bits)   # before a minute's work
     write_whole(path, with_bits(onnx_model(detector, standardize), bits, images).SerializeToString())
 
 # %% ../../nbs/workshop/export/onnx.ipynb #c1f237da

@@ -484,6 +484,6 @@ def _finish(learn, out):
     run = learn.run_folder
     if (out/'best.safetensors').is_file(): unwrap(learn.model).load_state_dict(load_file(out/'best.safetensors'))
     if run.stopped and not rank_distrib():
-        print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; resume=True goes '
-              f'on from there.')
+        print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; the run '
+              'can be resumed.')
     return learn
