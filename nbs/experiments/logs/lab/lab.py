@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch._dynamo
+import torch.nn.functional as F
 from torch import nn
 
-import mim_istd.baselines.deep # registers the peers
-import candidates # registers the candidates
 import wide
 from mim_istd.data.sets import IRSTDataset, open_folder, split_validation
 from mim_istd.measure.metrics import Counts, count_image, summarize
 from mim_istd.model.network import get_model
-from mim_istd.training.losses import SupervisedLoss, first_output
+from mim_istd.training.losses import SupervisedLoss, first_output, set_prior
 from mim_istd.training.on_gpu import ImagesOnDevice, WholeStep, WindowsOnDevice, capturable_optimizer
 from mim_istd.training.recipe import SumLoss, get_recipe, parameter_groups
 
@@ -32,23 +31,6 @@ def set_seeds(*key):
     random.seed(a), np.random.seed(b), torch.manual_seed(c)
 
 def epoch_order(n, seed, epoch): return np.random.default_rng([seed, epoch, n, 1]).permutation(n).tolist()
-
-_LOGITS = re.compile(r'(^|\.)(heads?|sides|final)(\.|$)')
-
-def set_prior(model, probability, seed=0):
-    wanted, dice = math.log(probability/(1 - probability)), torch.Generator().manual_seed(seed)
-    def shift(layer, _, y):
-        layer.bias += wanted - y.mean()
-        return y + (wanted - y.mean())
-    layers = [m for name, m in model.named_modules() if _LOGITS.search(name) and isinstance(m, nn.Conv2d)
-              and m.out_channels == 1 and m.bias is not None]
-    assert layers
-    hooks, statistics = [m.register_forward_hook(shift) for m in layers], {k: v.clone() for k, v in model.named_buffers()}
-    try:
-        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=dice))
-    finally:
-        for h in hooks: h.remove()
-        for k, v in model.named_buffers(): v.copy_(statistics[k])
 
 def initial_state(job, seed, prior):
     set_seeds(seed)
@@ -112,8 +94,8 @@ def load(o, part, sets, device):
 
 # ---- figures
 @torch.no_grad()
-def figures(model, images):
-    "IoU, nIoU, Pd, Fa of each set, whole images one by one or in batches of one size, fp32."
+def figures(model, images, scale=1):
+    "IoU, nIoU, Pd, Fa of each set, whole images one by one or in batches of one size, fp32; at another size if asked."
     model.eval()
     allow, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
@@ -121,10 +103,13 @@ def figures(model, images):
     groups = {}
     for i, shape in enumerate(images.shapes): groups.setdefault(tuple(shape), []).append(i)
     for shape, members in groups.items():
-        most = max(1, 2**21 // int(shape[0]*shape[1])) # 8 images of 512 x 512
+        most = max(1, int(2**21 // (shape[0]*shape[1]*scale**2))) # 8 images of 512 x 512
         for k in range(0, len(members), most):
             part = members[k:k+most]
             x, y = (torch.stack(t) for t in zip(*(images.whole(i) for i in part)))
+            if scale != 1:
+                again = lambda t: F.interpolate(t.float(), scale_factor=scale, mode='bilinear', antialias=scale < 1)
+                x, y = again(x), (again(y) >= .5).float()
             p, y = (first_output(model(x)) > 0).cpu().numpy()[:, 0], (y > 0).cpu().numpy()[:, 0]
             for i, a, b in zip(part, p, y): counts[images.owners[i]] += count_image(a, b)
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow, benchmark
@@ -149,11 +134,18 @@ class Bench:
         t = time.time()
         self.step = WholeStep(self.model, loss, self.windows, optimizer, job['steps'],
                               compiled=job.get('compiled', True) and self.device.type == 'cuda')
-        if job.get('aug') == 'wide': wide.widen_step(self.step)
+        if job.get('aug'): wide.widen_step(self.step, **wide.WIDE[job['aug']])
         self.windows.set_epoch(0)
         for place, new in zip(self.step.plan, self.windows.plan().tensors()): place.copy_(new)
         if self.device.type == 'cuda': self.step.record()
         self.record_s = time.time() - t
+
+    def look(self, test):
+        "Figures of the average's weights on the validation part and the test lists, in the middle of a training."
+        self.step.swap()
+        found = dict(valid=figures(self.model, self.valid), test=figures(self.model, test))
+        self.step.swap()
+        return found
 
     def run(self, seed, lr, steps):
         recipe = self.recipe = self.windows.recipe = self.step.recipe = replace(self.recipe, lr=lr, seed=seed)
@@ -165,11 +157,18 @@ class Bench:
         self.step.restart(state)
         torch.cuda.synchronize() if self.device.type == 'cuda' else None
         t, n = time.time(), len(self.windows)
+        every, curve, aside = self.job.get('every'), [], 0.
+        test = load(self.o, 'test', self.job['test'], self.device) if every else None
         for epoch in range(-(-steps // n)):
             set_seeds(seed, epoch, 0)
             self.step.run_epoch(epoch, min(n, steps - epoch*n))
+            if every and (epoch + 1) % every == 0:
+                torch.cuda.synchronize() if self.device.type == 'cuda' else None
+                began = time.time()
+                curve.append(dict(epoch=epoch + 1, **self.look(test)))
+                aside += time.time() - began
         losses = self.step.losses[:steps].cpu().numpy()
-        seconds = time.time() - t
+        seconds = time.time() - t - aside
         self.step.swap()
         result = dict(name=self.job['name'], model=self.job['model'], train=self.job['train'], aug=self.job.get('aug', 'plain'), changes=self.job.get('changes', {}), lr=lr,
                       seed=seed, steps=steps, batch=recipe.batch_size, size=recipe.size, images=len(self.train),
@@ -184,11 +183,17 @@ class Bench:
             result['score'] = score(result['valid'])
             result['valid_s'] = round(time.time() - t, 2)
         else: result['score'] = 0.
+        if curve: result.update(curve=curve, curve_s=round(aside, 1))
         return result
 
     def test(self):
         there = [s for s in self.job['test'] if (Path(self.o.data)/f'ready_{s}').exists()]
         return figures(self.model, load(self.o, 'test', there, self.device))
+
+    def scales(self):
+        "Figures of the test lists with images twice and half as large, and 1.4 times both ways."
+        images = load(self.o, 'test', self.job['test'], self.device)
+        return {f'{f:g}': figures(self.model, images, f) for f in (.5, .7071, 1.4142, 2)}
 
 def write(o, result):
     with open(Path(o.out)/f'{result["name"]}.jsonl', 'a') as f: f.write(json.dumps(result) + '\n')
@@ -220,8 +225,9 @@ def do(o, job):
     for seed in job['seeds']:
         result = dict(bench.run(seed, lr, job['steps']), kind=job['kind'], compiled=job.get('compiled', True))
         if job.get('test') and result['finite']: result['test'] = bench.test()
+        if job.get('scales') and result['finite']: result['scales'] = bench.scales()
         name = f'{job["name"]}_s{seed}'
-        torch.save({k: v.half().cpu() if v.is_floating_point() else v.cpu() for k, v in bench.model.state_dict().items()},
+        torch.save({k: v.half().cpu() if v.is_floating_point() and not job.get('keep') else v.cpu() for k, v in bench.model.state_dict().items()},
                    Path(o.out)/f'{name}.pt')
         write(o, result)
         if (Path(o.out)/'stop').exists(): return
@@ -247,15 +253,16 @@ def retest(o, job):
 
 def work(o):
     "Takes jobs, the first by name, until the file `stop` appears."
-    out, jobs = Path(o.out), Path(o.jobs)
-    out.mkdir(parents=True, exist_ok=True), (jobs/'taken').mkdir(exist_ok=True, parents=True)
+    out, folders = Path(o.out), [Path(j) for j in o.jobs.split(',')]
+    out.mkdir(parents=True, exist_ok=True)
+    for jobs in folders: (jobs/'taken').mkdir(exist_ok=True, parents=True)
     while not (out/'stop').exists():
         mine = None
-        for p in sorted(jobs.glob('*.json')):
+        for p in (p for jobs in folders for p in sorted(jobs.glob('*.json'))):
             try: wanted = json.loads(p.read_text())
             except FileNotFoundError: continue
             if not all((Path(o.data)/f'ready_{s}').exists() for s in wanted['train']): continue
-            try: mine = p.rename(jobs/'taken'/p.name)
+            try: mine = p.rename(p.parent/'taken'/p.name)
             except FileNotFoundError: continue
             break
         if mine is None:

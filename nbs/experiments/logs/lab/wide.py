@@ -47,27 +47,30 @@ def blur(x, sigma):
         x = sum(taps[abs(k)]*p.narrow(axis, 2 + k, n) for k in range(-2, 3))/total
     return x
 
-def photometric(x):
+def photometric(x, share=1.):
+    "Gamma, blur, noise and stripes, each in some images; `share` of how often."
     B, device = len(x), x.device
     low, high = x.amin((2, 3), True), x.amax((2, 3), True)
     room = (high - low).clamp(min=1e-3)
-    g = torch.where(_some(B, .3, device), 2**_uniform(B, -.7, .7, device), torch.ones(B, 1, 1, 1, device=device))
+    g = torch.where(_some(B, .3*share, device), 2**_uniform(B, -.7, .7, device), torch.ones(B, 1, 1, 1, device=device))
     x = low + room*((x - low)/room).clamp(1e-4, 1)**g
-    x = torch.where(_some(B, .25, device), blur(x, _uniform(B, .4, 1.1, device)), x)
-    noise = torch.where(_some(B, .4, device), _uniform(B, 0, .3, device), 0)
-    columns = torch.where(_some(B, .15, device), _uniform(B, 0, .25, device), 0)
-    lines = torch.where(_some(B, .15, device), _uniform(B, 0, .25, device), 0)
+    x = torch.where(_some(B, .25*share, device), blur(x, _uniform(B, .4, 1.1, device)), x)
+    noise = torch.where(_some(B, .4*share, device), _uniform(B, 0, .3, device), 0)
+    columns = torch.where(_some(B, .15*share, device), _uniform(B, 0, .25, device), 0)
+    lines = torch.where(_some(B, .15*share, device), _uniform(B, 0, .25, device), 0)
     S = x.shape[-1]
     x = x + noise*torch.randn_like(x) + columns*torch.randn(B, 1, 1, S, device=device) + lines*torch.randn(B, 1, S, 1, device=device)
     return x/(1 + noise**2 + columns**2 + lines**2).sqrt()
 
-def widen_step(step):
-    "Makes a `WholeStep` see wide windows."
+def widen_step(step, share=.5, octaves=1., photo=1.):
+    "Makes a `WholeStep` see wide windows: `share` of them at another size, up to so many octaves away."
     def batch():
         B = step.recipe.batch_size
         at = (step.step % len(step.windows))*B + torch.arange(B, device=step.device)
         index, rows, gain = (t[at] for t in step.plan)
-        scale = torch.where(torch.rand(B, device=step.device) < .5, 2**(torch.rand(B, device=step.device)*2 - 1), 1.)
+        scale = torch.where(torch.rand(B, device=step.device) < share, 2**((torch.rand(B, device=step.device)*2 - 1)*octaves), 1.)
         x, y = cut_scaled(step.windows.images, index, rows, gain, scale)
-        return photometric(x), y
+        return photometric(x, photo), y
     step._batch = batch
+
+WIDE = dict(wide=dict(), mild=dict(share=.3, photo=.4), scale=dict(share=.4, photo=0.))
