@@ -143,6 +143,7 @@ def _tiff_pages(tif):
     if (told := _count_directories(tif.filehandle, tif.tiff)) != len(tif.pages):
         raise DataError(f'{len(tif.pages)} of at least {told} pages are there')
     pages = [p for p in tif.pages if not p.is_reduced] or list(tif.pages)
+    if not pages: raise DataError('a TIFF without an image')
     told = (tif.imagej_metadata or {}).get('images', 1) if tif.is_imagej else 1
     if told > len(pages):
         raise DataError(f'an ImageJ stack of {told} images in {len(pages)} page(s); save it as a plain multi-page TIFF')

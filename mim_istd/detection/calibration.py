@@ -138,8 +138,8 @@ def fit_line(
                         f'on: {FEWEST} of each are needed; hold more images out of the training')
     line = _line(m, hits)
     if line.slope > 0: return line
-    raise DataError(f'the logits of these weights do not tell real candidates from false ones (slope {line.slope}): '
-                    f'train longer')
+    raise DataError(f'the logits of these weights do not tell real candidates from false ones on these images (slope '
+                    f'{line.slope}): train longer, or take images like those that the weights learned from')
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #38a3dbad
 def _bins(p, hits, bins):

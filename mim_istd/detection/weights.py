@@ -58,9 +58,10 @@ def find_weights(
     weights='default', # 'default', another of `list_weights`, a weights file, or a run folder
 ) -> Path: # the file
     "Which file is meant, whether it is there or not; `FileNotFoundError` for a folder without weights."
-    if not isinstance(weights, (str, os.PathLike)):
-        raise TypeError(f"weights={weights!r}: expected {', '.join(list_weights())}, a weights file or a run folder; "
-                        'leave it out for the default')
+    says = (f"weights={weights!r}: expected {', '.join(list_weights())}, a weights file or a run folder; leave it out "
+            'for the default')
+    if not isinstance(weights, (str, os.PathLike)): raise TypeError(says)
+    if not str(weights).strip(): raise ValueError(says)
     name = DEFAULT_WEIGHTS if str(weights) == 'default' else weights
     path, packaged = Path(weights).expanduser(), _packaged()/f'{name}.safetensors'
     if str(weights) == 'default' and not packaged.is_file():

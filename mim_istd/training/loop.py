@@ -279,7 +279,7 @@ def _fill(net, path):
     wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k].shape != saved[k].shape)
     if wrong:
         raise ValueError(f'The weights of {path} are of another network: {len(wrong)} tensors differ, {wrong[0]} '
-                         f'first. Leave the network out to take the one that they are of')
+                         f'first. Leave `model=` out to take the one that they are of')
     net.load_state_dict(saved)
 
 # %% ../../nbs/book/11_training.ipynb #21624ec3
