@@ -106,7 +106,9 @@ def look_at(site, names, browser, menus):
         report = lambda text: faults.append(f'{" at ".join(now)}: {text}')
         page.on('console', lambda m: report(f'console {m.type}: {m.text[:200]}'))
         page.on('pageerror', lambda e: report(f'script error: {str(e)[:200]}'))
-        page.on('requestfailed', lambda r: report(f'request failed: {r.url}'))
+        # a page is left as soon as it has been looked at; the browser then drops the icon that it was still fetching
+        dropped = lambda r: r.failure == 'net::ERR_ABORTED' and r.url.endswith('/favicon.svg')
+        page.on('requestfailed', lambda r: dropped(r) or report(f'request failed: {r.url}, {r.failure}'))
         page.on('response', lambda r: r.status >= 400 and report(f'{r.status}: {r.url}'))
         if local: page.on('request', lambda r: r.url.startswith(('http', 'ws')) and not r.url.startswith(address) and report(f'leaves the site: {r.url}'))
         def turn(width):
