@@ -3,8 +3,8 @@
 The arithmetic is that of `train()` with recipe `long`: AdamW with decay on matrices, one-cycle rate, dice + 5 bce over
 all outputs, clipping at 1, EMA 0.998, bf16, prior 0.05. It differs in this: windows are cut on the GPU (the same
 windows, bit for bit), AdamW is the fused one, and dropout draws other numbers."""
-import argparse, copy, json, math, os, re, sys, time, traceback
-from dataclasses import asdict, replace
+import argparse, copy, json, os, time, traceback
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +13,17 @@ import torch._dynamo
 import torch.nn.functional as F
 from torch import nn
 
+import candidates # registers networks that were tried
 import wide
 from mim_istd.data.sets import IRSTDataset, open_folder, split_validation
 from mim_istd.measure.metrics import Counts, count_image, summarize
 from mim_istd.model.network import get_model
 from mim_istd.training.losses import SupervisedLoss, first_output, set_prior
 from mim_istd.training.on_gpu import ImagesOnDevice, WholeStep, WindowsOnDevice, capturable_optimizer
-from mim_istd.training.recipe import SumLoss, get_recipe, parameter_groups
+from mim_istd.training.recipe import SumLoss, epoch_order, get_recipe, parameter_groups, set_seeds
 
 SETS = {'NUAA-SIRST': ('idx_427', 'trainval'), 'IRSTD-1k': ('isnet_official', 'trainval'),
         'NUDT-SIRST': ('basicirstd', 'train')}
-
-# from mim_istd.training.loop, which needs fastai
-def set_seeds(*key):
-    a, b, c = (int(n) for n in np.random.SeedSequence(key).generate_state(3))
-    import random
-    random.seed(a), np.random.seed(b), torch.manual_seed(c)
-
-def epoch_order(n, seed, epoch): return np.random.default_rng([seed, epoch, n, 1]).permutation(n).tolist()
 
 def initial_state(job, seed, prior):
     set_seeds(seed)
