@@ -200,8 +200,8 @@ _METHODS = 'top-hat, max-median, mpcm, ipi, pstnn, mslstipt'
 
 def _add_weights_option(p):
     p.add_argument('--weights', default='default',
-                   help='weights file, run folder, or weights of the package: outer, pyramid, sharp (default: '
-                        'outer)')
+                   help='weights file, run folder, or weights of the package: pyramid, outer, sharp (default: '
+                        'pyramid)')
 
 # %% ../../nbs/workshop/command/options.ipynb #ef86bbdc
 def _add_model(p):

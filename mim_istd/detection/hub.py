@@ -13,6 +13,7 @@ from fastcore.basics import patch
 
 from .weights import WeightsError, load_weights, read_card, save_weights
 from ..model.network import MiM
+from ..model.pyramid import Pyramid
 
 # %% ../../nbs/workshop/detection/hub.ipynb #a12ba0d7
 HUB_FILE = 'model.safetensors'
@@ -64,12 +65,12 @@ def _told(model, title, name):
 
 # %% ../../nbs/workshop/detection/hub.ipynb #b65bf019
 @functools.cache
-def _hub_class():
-    "`MiM` with the mixin; `ModuleNotFoundError` without `huggingface_hub`."
+def _hub_class(kind):
+    "`MiM` or `Pyramid` with the mixin; `ModuleNotFoundError` without `huggingface_hub`."
     from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
-    class HubMiM(PyTorchModelHubMixin, MiM, library_name='mim_istd', license='apache-2.0',
-                 pipeline_tag='image-segmentation', tags=['infrared', 'small-target-detection', 'mamba']):
+    class OnHub(PyTorchModelHubMixin, kind, library_name='mim_istd', license='apache-2.0',
+                pipeline_tag='image-segmentation', tags=['infrared', 'small-target-detection', 'mamba']):
         def _save_pretrained(self, save_directory):
             save_weights(self, self.config, Path(save_directory)/HUB_FILE, self.card)
 
@@ -77,19 +78,19 @@ def _hub_class():
             return ModelCard.from_template(self._hub_mixin_info.model_card_data, template_str=_PAGE,
                                            **_told(self, title, name))
 
-    return HubMiM
+    return OnHub
 
 # %% ../../nbs/workshop/detection/hub.ipynb #51968c86
 def _on_hub(model, card):
     "The same network, sharing its tensors, as one that can go to a hub."
-    made = _hub_class()(model.config)
+    made = _hub_class(Pyramid if isinstance(model, Pyramid) else MiM)(model.config)
     made.load_state_dict(model.state_dict(), assign=True)
     made.card = dict(getattr(model, 'card', {}), **(card or {}))
     return made
 
 # %% ../../nbs/workshop/detection/hub.ipynb #3425c866
 @patch
-def save_pretrained(self: MiM,
+def save_pretrained(self: (MiM, Pyramid),
     folder, # to write; made if it is not there
     card=None, # anything JSON can hold: data, figures, recipe; as `extra` of `save_weights`
     title='mim_istd', # of the page
@@ -99,7 +100,7 @@ def save_pretrained(self: MiM,
 
 # %% ../../nbs/workshop/detection/hub.ipynb #28d9fe46
 @patch
-def push_to_hub(self: MiM,
+def push_to_hub(self: (MiM, Pyramid),
     name, # 'user/repository'
     card=None, # as for `save_pretrained`
     title=None, # of the page; None: the repository
@@ -111,15 +112,15 @@ def push_to_hub(self: MiM,
 
 # %% ../../nbs/workshop/detection/hub.ipynb #c30fcc24
 @patch(cls_method=True)
-def from_pretrained(cls: MiM,
+def from_pretrained(cls: (MiM, Pyramid),
     name, # folder, or 'user/repository' on the hub
     **options, # as for `hub_weights`
-) -> MiM: # in evaluation mode; its `card` says how it was made
-    "The network of a repository; `WeightsError` if it is no MiM or the file is damaged."
+): # the network, in evaluation mode; its `card` says how it was made
+    "The network of a repository; `WeightsError` if it is another one or the file is damaged."
     path = hub_weights(name, **options)
     model, card = load_weights(path), read_card(path)
     if not isinstance(model, cls):
-        raise WeightsError(f"{path} holds {card['config'].get('model')}, which is no MiM: load_weights(hub_weights(…)) "
-                           f"takes any network")
+        raise WeightsError(f"{path} holds {card['config'].get('model', 'a MiM')}, which is no {cls.__name__}: "
+                           f"load_weights(hub_weights(…)) takes any network")
     model.card = {k: v for k, v in card.items() if k != 'config'}
     return model

@@ -44,7 +44,7 @@ def save_weights(
                     (to_json({'config': config, **(extra or {})}, indent=1) + '\n').encode())
 
 # %% ../../nbs/workshop/detection/weights.ipynb #905ec703
-DEFAULT_WEIGHTS = 'outer'
+DEFAULT_WEIGHTS = 'pyramid'
 
 def _packaged(): return Path(str(resources.files('mim_istd')))/'weights'
 

@@ -356,12 +356,19 @@ def draw_words(
     fig.colorbar(shown, ax=fig.axes, shrink=.6, label='feature')
     return fig
 
+# %% ../../nbs/workshop/draw/visualization.ipynb #fcb959a1
+def _callable_parts(model):
+    "(name, part) of a network, the members of its lists in the place of the lists."
+    for name, part in model.named_children():
+        if isinstance(part, torch.nn.ModuleList): yield from ((f'{name} {i}', p) for i, p in enumerate(part, 1))
+        else: yield name, part
+
 # %% ../../nbs/workshop/draw/visualization.ipynb #177e2591
 def feature_parts(
     model, # network
 ) -> dict: # name -> module
     "The parts of a network whose output is a map."
-    if not isinstance(model, MiM): return dict(model.named_children())
+    if not isinstance(model, MiM): return dict(_callable_parts(model))
     parts = {'stem': model.stem.shared} if hasattr(model.stem, 'shared') else {}
     parts |= {f'stage {i}': m for i, m in enumerate(model.ups, 1)}
     return parts | {f'decoder {len(model.ups) - i}': m for i, m in enumerate(model.decoder, 1)}

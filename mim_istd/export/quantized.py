@@ -72,7 +72,7 @@ class _Images(CalibrationDataReader):
 
 # %% ../../nbs/workshop/export/quantized.ipynb #f759f545
 _PARTS = 'model.decoder.', 'model.head.refine.'   # names of weights begin so where 8 bits are enough
-_NOTHING = 'no convolution of a decoder or head that could have 8 bits; take bits=16'
+_NOTHING = "no convolution of a decoder or head that could have 8 bits; take bits=16, or weights='outer'"
 
 def _others(model, parts):
     "Names of the convolutions that keep 32 bits"

@@ -1,9 +1,10 @@
-"""Many short trainings by one recipe: `lab.py pack` lays the sets out, `lab.py work` takes jobs, `lab.py test` measures.
+"""Many short trainings by one recipe: `lab.py pack` lays the sets out, `lab.py work` takes jobs one by one,
+`lab.py group` trains several copies of one network side by side, and `count.py` measures what they predicted.
 
 The arithmetic is that of `train()` with recipe `long`: AdamW with decay on matrices, one-cycle rate, dice + 5 bce over
 all outputs, clipping at 1, EMA 0.998, bf16, prior 0.05. It differs in this: windows are cut on the GPU (the same
 windows, bit for bit), AdamW is the fused one, and dropout draws other numbers."""
-import argparse, copy, json, os, time, traceback
+import argparse, contextlib, copy, json, os, threading, time, traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +12,37 @@ import numpy as np
 import torch
 import torch._dynamo
 import torch.nn.functional as F
-from torch import nn
 
-import candidates # registers networks that were tried
 import wide
 from mim_istd.data.sets import IRSTDataset, open_folder, split_validation
-from mim_istd.measure.metrics import Counts, count_image, summarize
 from mim_istd.model.network import get_model
 from mim_istd.training.losses import SupervisedLoss, first_output, set_prior
 from mim_istd.training.on_gpu import ImagesOnDevice, WholeStep, WindowsOnDevice, capturable_optimizer
-from mim_istd.training.recipe import SumLoss, epoch_order, get_recipe, parameter_groups, set_seeds
+from mim_istd.training.recipe import SumLoss, get_recipe, parameter_groups
 
 SETS = {'NUAA-SIRST': ('idx_427', 'trainval'), 'IRSTD-1k': ('isnet_official', 'trainval'),
         'NUDT-SIRST': ('basicirstd', 'train')}
+
+# from mim_istd.training.loop, which needs fastai
+def set_seeds(*key):
+    a, b, c = (int(n) for n in np.random.SeedSequence(key).generate_state(3))
+    import random
+    random.seed(a), np.random.seed(b), torch.manual_seed(c)
+
+def epoch_order(n, seed, epoch): return np.random.default_rng([seed, epoch, n, 1]).permutation(n).tolist()
 
 def initial_state(job, seed, prior):
     set_seeds(seed)
     net = get_model(job['model'], **job.get('changes', {}))
     set_prior(net, prior, seed)
     return net, {k: v.clone() for k, v in net.state_dict().items()}
+
+_graph = torch.cuda.graph
+def graph_alone(graph, **how):
+    "Each graph has its own cuBLAS workspace, so that several can run at once."
+    torch._C._cuda_clearCublasWorkspaces()
+    return _graph(graph, stream=torch.cuda.Stream(), **how)
+torch.cuda.graph = graph_alone
 
 # ---- images
 def names_of(sets_root, part, sets, tiny):
@@ -78,39 +91,72 @@ def pack(o):
         for part in ('train', 'valid', 'test'):
             images = _joined([p for p in done if p[0] == part and p[1] == s])
             torch.save(images, out/f'{s}_{part}.tmp'); os.replace(out/f'{s}_{part}.tmp', out/f'{s}_{part}.pt')
+            room = copy.copy(images)   # for `load`, beside this script, where the pixels come later
+            room.count, room.pixels, room.masks = images.masks.numel(), None, None
+            torch.save(room, out/f'meta_{s}_{part}.pt')
             print(s, part, len(images), images.pixels.dtype, images.pixels.numel(), flush=True)
         (out/f'ready_{s}').touch()
 
 def load(o, part, sets, device):
-    parts = [torch.load(Path(o.data)/f'{s}_{part}.pt', weights_only=False) for s in sets]
-    return _joined([(part, None, p.names, p) for p in parts], owners=[w for p in parts for w in p.owners]).to(device)
+    "Parts of sets, end to end; a set that has not arrived gets its room, and `fill` its pixels."
+    parts, late, at = [], [], 0
+    for s in sets:
+        file = Path(o.data)/f'{s}_{part}.pt'
+        if (Path(o.data)/f'ready_{s}').exists(): p = torch.load(file, weights_only=False)
+        else:
+            p = torch.load(Path(__file__).parent/f'meta_{s}_{part}.pt', weights_only=False)
+            p.pixels, p.masks = torch.ones(p.count, dtype=torch.uint8), torch.zeros(p.count, dtype=torch.uint8)
+            late.append((s, at))
+        parts.append(p); at += p.masks.numel()
+    joined = _joined([(part, None, p.names, p) for p in parts], owners=[w for p in parts for w in p.owners]).to(device)
+    joined.late, joined.part = late, part
+    return joined
+
+def fill(o, images):
+    "Waits for the pixels that were missing."
+    for s, at in images.late:
+        while not (Path(o.data)/f'ready_{s}').exists(): time.sleep(.2)
+        p = torch.load(Path(o.data)/f'{s}_{images.part}.pt', weights_only=False)
+        n = p.masks.numel()
+        images.pixels[at:at+n].copy_(p.pixels); images.masks[at:at+n].copy_(p.masks)
+    images.late = []
+    return images
 
 # ---- figures
+_flags = threading.Lock()
+
 @torch.no_grad()
 def figures(model, images, scale=1):
-    "IoU, nIoU, Pd, Fa of each set, whole images one by one or in batches of one size, fp32; at another size if asked."
+    "Predicted masks of whole images in their order, fp32, as packed bits; at another scale the true ones too."
     model.eval()
-    allow, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-    benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
-    counts = {s: Counts() for s in dict.fromkeys(images.owners)}
-    groups = {}
+    groups, bits, true = {}, {}, {}
     for i, shape in enumerate(images.shapes): groups.setdefault(tuple(shape), []).append(i)
-    for shape, members in groups.items():
-        most = max(1, int(2**21 // (shape[0]*shape[1]*scale**2))) # 8 images of 512 x 512
-        for k in range(0, len(members), most):
-            part = members[k:k+most]
-            x, y = (torch.stack(t) for t in zip(*(images.whole(i) for i in part)))
-            if scale != 1:
-                again = lambda t: F.interpolate(t.float(), scale_factor=scale, mode='bilinear', antialias=scale < 1)
-                x, y = again(x), (again(y) >= .5).float()
-            p, y = (first_output(model(x)) > 0).cpu().numpy()[:, 0], (y > 0).cpu().numpy()[:, 0]
-            for i, a, b in zip(part, p, y): counts[images.owners[i]] += count_image(a, b)
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow, benchmark
+    with _flags:
+        allow, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+        benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+        for shape, members in groups.items():
+            most = max(1, int(2**21 // (shape[0]*shape[1]*scale**2))) # 8 images of 512 x 512
+            for k in range(0, len(members), most):
+                part = members[k:k+most]
+                x, y = (torch.stack(t) for t in zip(*(images.whole(i) for i in part)))
+                if scale != 1:
+                    again = lambda t: F.interpolate(t.float(), scale_factor=scale, mode='bilinear', antialias=scale < 1)
+                    x, y = again(x), (again(y) >= .5).float()
+                p = (first_output(model(x)) > 0).cpu().numpy()[:, 0]
+                y = y.cpu().numpy()[:, 0] > 0 if scale != 1 else p
+                for i, a, t in zip(part, p, y): bits[i], true[i] = a, t
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow, benchmark
     model.train()
-    keep = ('IoU', 'nIoU', 'Pd', 'Fa', 'images', 'targets', 'found', 'components', 'false_components')
-    return {s: {k: round(float(v), 8) for k, v in summarize(c).items() if k in keep} for s, c in counts.items()}
+    flat = lambda d: np.packbits(np.concatenate([d[i].ravel() for i in range(len(d))]))
+    found = dict(bits=flat(bits), shapes=np.array([bits[i].shape for i in range(len(bits))], np.int32))
+    return found | (dict(true=flat(true)) if scale != 1 else {})
 
-def score(f): return float(np.mean([(v['IoU'] + v['nIoU'])/2 for v in f.values()]))
+def keep(o, name, seed, tag, **found):
+    "The predictions in a file, to be counted elsewhere."
+    arrays = {f'{k}_{j}': v for k, d in found.items() for j, v in d.items()}
+    path = Path(o.out)/f'bits_{name}_s{seed}_{tag}.npz'
+    with open(str(path) + '.tmp', 'wb') as f: np.savez_compressed(f, **arrays)
+    os.replace(str(path) + '.tmp', path)
 
 # ---- one network, its graph, several trainings
 class Bench:
@@ -133,65 +179,66 @@ class Bench:
         if self.device.type == 'cuda': self.step.record()
         self.record_s = time.time() - t
 
-    def look(self, test):
-        "Figures of the average's weights on the validation part and the test lists, in the middle of a training."
-        self.step.swap()
-        found = dict(valid=figures(self.model, self.valid), test=figures(self.model, test))
-        self.step.swap()
-        return found
-
     def run(self, seed, lr, steps):
         recipe = self.recipe = self.windows.recipe = self.step.recipe = replace(self.recipe, lr=lr, seed=seed)
         _, state = initial_state(self.job, seed, recipe.prior)
         from mim_istd.training import on_gpu
-        room = len(self.step.lr)
         for table, new in ((self.step.lr, on_gpu._rates(recipe, steps)), (self.step.blend, on_gpu._blends(recipe, steps))):
             table[:steps].copy_(new)
         self.step.restart(state)
-        torch.cuda.synchronize() if self.device.type == 'cuda' else None
-        t, n = time.time(), len(self.windows)
-        every, curve, aside = self.job.get('every'), [], 0.
-        test = load(self.o, 'test', self.job['test'], self.device) if every else None
+        cuda, name = self.device.type == 'cuda', self.job['name']
+        wait = lambda: torch.cuda.current_stream().synchronize() if cuda else None
+        wait()
+        t, n, every, aside = time.time(), len(self.windows), self.job.get('every'), 0.
         for epoch in range(-(-steps // n)):
             set_seeds(seed, epoch, 0)
             self.step.run_epoch(epoch, min(n, steps - epoch*n))
-            if every and (epoch + 1) % every == 0:
-                torch.cuda.synchronize() if self.device.type == 'cuda' else None
+            if epoch % 8 == 7 or every and (epoch + 1) % every == 0: wait()
+            if epoch % 8 == 7: (Path(self.o.out)/f'at_{name}_s{seed}.txt').write_text(f'{epoch + 1} epochs, {(epoch + 1)*n} steps, {time.time() - t:.0f} s\n')
+            if every and (epoch + 1) % every == 0 and (epoch + 1)*n < steps:
                 began = time.time()
-                curve.append(dict(epoch=epoch + 1, **self.look(test)))
+                self.step.swap()
+                keep(self.o, name, seed, f'e{epoch + 1}', valid=figures(self.model, self.valid), test=figures(self.model, self.load('test')))
+                self.step.swap()
+                wait()
                 aside += time.time() - began
         losses = self.step.losses[:steps].cpu().numpy()
         seconds = time.time() - t - aside
         self.step.swap()
-        result = dict(name=self.job['name'], model=self.job['model'], train=self.job['train'], aug=self.job.get('aug', 'plain'), changes=self.job.get('changes', {}), lr=lr,
+        result = dict(name=name, model=self.job['model'], train=self.job['train'], aug=self.job.get('aug', 'plain'), changes=self.job.get('changes', {}), lr=lr,
                       seed=seed, steps=steps, batch=recipe.batch_size, size=recipe.size, images=len(self.train),
                       parameters=sum(p.numel() for p in self.model.parameters()),
-                      gpu=torch.cuda.get_device_name() if self.device.type == 'cuda' else 'cpu',
+                      gpu=torch.cuda.get_device_name() if cuda else 'cpu',
                       seconds=round(seconds, 2), steps_per_s=round(steps/seconds, 2), record_s=round(self.record_s, 1),
                       loss=[float(f'{v:.4g}') for v in losses.reshape(-1)[:steps//20*20].reshape(20, -1).mean(1)]
-                      if steps >= 20 else losses.tolist(), finite=bool(np.isfinite(losses).all()))
-        if result['finite']:
-            t = time.time()
-            result['valid'] = figures(self.model, self.valid)
-            result['score'] = score(result['valid'])
-            result['valid_s'] = round(time.time() - t, 2)
-        else: result['score'] = 0.
-        if curve: result.update(curve=curve, curve_s=round(aside, 1))
-        return result
+                      if steps >= 20 else losses.tolist(), finite=bool(np.isfinite(losses).all()), kind=self.job['kind'],
+                      compiled=self.job.get('compiled', True))
+        return dict(result, curve_s=round(aside, 1)) if every else result
 
-    def test(self):
-        there = [s for s in self.job['test'] if (Path(self.o.data)/f'ready_{s}').exists()]
-        return figures(self.model, load(self.o, 'test', there, self.device))
+    def load(self, part): return fill(self.o, load(self.o, part, self.job['test'], self.device))
 
-    def scales(self):
-        "Figures of the test lists with images twice and half as large, and 1.4 times both ways."
-        images = load(self.o, 'test', self.job['test'], self.device)
-        return {f'{f:g}': figures(self.model, images, f) for f in (.5, .7071, 1.4142, 2)}
+    def ready(self):
+        "Fills what was missing."
+        fill(self.o, self.train), fill(self.o, self.valid)
+        return self
+
+    def end(self, seed, result):
+        "Writes weights, the row and the predictions."
+        o, name = self.o, self.job['name']
+        torch.save({k: v.half().cpu() if v.is_floating_point() and not self.job.get('keep') else v.cpu() for k, v in self.model.state_dict().items()},
+                   Path(o.out)/f'{name}_s{seed}.pt')
+        write(o, result)
+        if not result['finite'] or not self.job['test']: return
+        keep(o, name, seed, 'end', valid=figures(self.model, self.valid), test=figures(self.model, self.load('test')))
+        if self.job.get('scales'):
+            test = self.load('test')
+            for f in (.5, .7071, 1.4142, 2): keep(o, name, seed, f'x{f:g}', valid=figures(self.model, self.valid, f), test=figures(self.model, test, f))
+        if self.job.get('left'): keep(o, name, seed, 'left', train=figures(self.model, fill(o, load(o, 'train', [self.job['left']], self.device))))
 
 def write(o, result):
     with open(Path(o.out)/f'{result["name"]}.jsonl', 'a') as f: f.write(json.dumps(result) + '\n')
     print(time.strftime('%H:%M:%S'), result['name'], 'seed', result['seed'], 'lr', result['lr'], 'steps', result['steps'],
-          f"{result['steps_per_s']}/s", f"{result['record_s']}s to record", f"score {result['score']:.4f}", flush=True)
+          f"{result['steps_per_s']}/s", f"{result['record_s']}s to record", flush=True)
 
 def sound(bench, lr):
     "Whether a few steps give numbers."
@@ -214,35 +261,30 @@ def make_bench(o, job):
     return Bench(o, job)
 
 def do(o, job):
-    bench, lr = make_bench(o, job), job.get('lr', 0.003)
-    for seed in job['seeds']:
-        result = dict(bench.run(seed, lr, job['steps']), kind=job['kind'], compiled=job.get('compiled', True))
-        if job.get('test') and result['finite']: result['test'] = bench.test()
-        if job.get('scales') and result['finite']: result['scales'] = bench.scales()
-        name = f'{job["name"]}_s{seed}'
-        torch.save({k: v.half().cpu() if v.is_floating_point() and not job.get('keep') else v.cpu() for k, v in bench.model.state_dict().items()},
-                   Path(o.out)/f'{name}.pt')
-        write(o, result)
-        if (Path(o.out)/'stop').exists(): return
+    bench = make_bench(o, job).ready()
+    for seed in job['seeds']: bench.end(seed, bench.run(seed, job.get('lr', 0.003), job['steps']))
 
-def retest(o, job):
-    "The missing sets' test lists for runs that were done before those sets were there."
-    images, done = load(o, 'test', job['train'], torch.device(o.device)), set()
-    until = time.time() + job.get('wait', 0)
-    while time.time() < until or not done:
-        for f in sorted(Path(o.out).glob('*.jsonl')):
-            for row in map(json.loads, f.read_text().splitlines()):
-                key = (row['name'], row['seed'])
-                if key in done or 'test' not in row or set(job['train']) <= set(row['test']): continue
-                net = get_model(row['model'], **row['changes'])
-                net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in
-                                     torch.load(Path(o.out)/f'{key[0]}_s{key[1]}.pt', weights_only=True).items()})
-                result = dict(row, kind='retest', test=figures(net.to(o.device), images))
-                with open(Path(o.out)/f'retest_{key[0]}_s{key[1]}.txt', 'w') as g: g.write(json.dumps(result) + '\n')
-                done.add(key)
-                print('retest', key, flush=True)
-        time.sleep(2)
-        if time.time() > until: return
+def group(o):
+    "Trainings of one network side by side in one process: lanes of jobs, each with a stream of its own."
+    began, lanes = time.time(), json.loads(Path(o.jobs).read_text())
+    benches = [[] for _ in lanes]
+    for k in range(max(map(len, lanes))):
+        for lane, jobs in zip(benches, lanes):
+            if k < len(jobs) and (k == 0 or time.time() - began < 150):
+                lane.append(make_bench(o, jobs[k]))
+                print(time.strftime('%H:%M:%S'), 'recorded', jobs[k]['name'], round(lane[-1].record_s, 1), flush=True)
+    for lane in benches:
+        for b in lane: b.ready()
+    def run(lane):
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()) if torch.cuda.is_available() else contextlib.nullcontext():
+                for b in lane:
+                    for seed in b.job['seeds']: b.end(seed, b.run(seed, b.job.get('lr', .003), b.job['steps']))
+        except Exception: traceback.print_exc()
+    torch.cuda.synchronize() if torch.cuda.is_available() else None
+    threads = [threading.Thread(target=run, args=(lane,)) for lane in benches]
+    for t in threads: t.start()
+    for t in threads: t.join()
 
 def work(o):
     "Takes jobs, the first by name, until the file `stop` appears."
@@ -252,9 +294,6 @@ def work(o):
     while not (out/'stop').exists():
         mine = None
         for p in (p for jobs in folders for p in sorted(jobs.glob('*.json'))):
-            try: wanted = json.loads(p.read_text())
-            except FileNotFoundError: continue
-            if not all((Path(o.data)/f'ready_{s}').exists() for s in wanted['train']): continue
             try: mine = p.rename(p.parent/'taken'/p.name)
             except FileNotFoundError: continue
             break
@@ -262,7 +301,7 @@ def work(o):
             if o.once: return
             time.sleep(0.5); continue
         job = json.loads(mine.read_text())
-        try: retest(o, job) if job['kind'] == 'retest' else do(o, job)
+        try: do(o, job)
         except Exception as e:
             traceback.print_exc()
             write(o, dict(name=job['name'], seed=-1, lr=0, steps=0, steps_per_s=0, record_s=0, score=0, kind='failed',
@@ -272,11 +311,11 @@ def work(o):
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser()
-    p.add_argument('what', choices=('pack', 'work')); p.add_argument('names', nargs='*')
+    p.add_argument('what', choices=('pack', 'work', 'group')); p.add_argument('names', nargs='*')
     p.add_argument('--sets', default='data/real'); p.add_argument('--data', default='runs/lab/data')
     p.add_argument('--out', default='runs/lab/out'); p.add_argument('--jobs', default='runs/lab/jobs')
     p.add_argument('--device', default='cuda'); p.add_argument('--tiny', type=int, default=0)
     p.add_argument('--only', default=''); p.add_argument('--once', action='store_true')
     o = p.parse_args()
     torch.set_num_threads(2)
-    dict(pack=pack, work=work)[o.what](o)
+    dict(pack=pack, work=work, group=group)[o.what](o)
