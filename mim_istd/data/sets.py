@@ -89,7 +89,6 @@ def _subfolder(root, wanted, names, what):
                             f'there are {", ".join(p.name for p in there.values()) or "no folders"}. '
                             f'Rename one, or name it: {what}=, or --{what} on the command line')
 
-# %% ../../nbs/book/06_images_and_masks.ipynb #cb3a7045
 def _files(folder, drop=''):
     "name -> path of the image files of a folder; `drop` is cut from the end of names."
     found = {}

@@ -75,6 +75,19 @@ def _walk(h, a2, B, C, steps, xs, ys, READ: tl.constexpr, T: tl.constexpr):
         out = out + (ys[t] + h*tl.load(C + t).to(tl.float32) if READ else ys[t],)
     return h, out
 
+# %% ../../nbs/book/02_triton_scan.ipynb #069933b5
+@triton.jit
+def _states_onward(h_at, hop, A2, B, C, y, steps, xs, ys, left, width, D, N, ok, READ: tl.constexpr, T: tl.constexpr):
+    "Each state from its slot through T tokens to the next slot; then y."
+    for n in range(N):
+        h = tl.load(h_at + n*D, mask=ok, other=0.)
+        h, ys = _walk(h, tl.load(A2 + n*D, mask=ok, other=0.), B, C, steps, xs, ys, READ, T)
+        tl.store(h_at + hop + n*D, h, mask=ok)
+        B, C = B + width, C + width
+    if READ:
+        for t in tl.static_range(T): tl.store(y + t*D, ys[t], mask=ok & (t < left))
+    tl.debug_barrier()                                  # what one thread wrote, another may read
+
 # %% ../../nbs/book/02_triton_scan.ipynb #df0470b1
 @triton.jit(do_not_specialize=_NUMBERS)
 def forward_kernel(u, delta, A2, B, C, skip, bias, y, states, total, L, D, N, G, S, per, slots,
@@ -95,19 +108,6 @@ def forward_kernel(u, delta, A2, B, C, skip, bias, y, states, total, L, D, N, G,
         h_at, here, row, first = h_at + hop, here + T*D, row + T, first + T
     if not READ:
         tl.store(total + (b*S + s)*D + d, lapse, mask=ok)
-
-# %% ../../nbs/book/02_triton_scan.ipynb #069933b5
-@triton.jit
-def _states_onward(h_at, hop, A2, B, C, y, steps, xs, ys, left, width, D, N, ok, READ: tl.constexpr, T: tl.constexpr):
-    "Each state from its slot through T tokens to the next slot; then y."
-    for n in range(N):
-        h = tl.load(h_at + n*D, mask=ok, other=0.)
-        h, ys = _walk(h, tl.load(A2 + n*D, mask=ok, other=0.), B, C, steps, xs, ys, READ, T)
-        tl.store(h_at + hop + n*D, h, mask=ok)
-        B, C = B + width, C + width
-    if READ:
-        for t in tl.static_range(T): tl.store(y + t*D, ys[t], mask=ok & (t < left))
-    tl.debug_barrier()                                  # what one thread wrote, another may read
 
 # %% ../../nbs/book/02_triton_scan.ipynb #71a0e1b1
 @triton.jit(do_not_specialize=_NUMBERS)

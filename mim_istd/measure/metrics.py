@@ -218,7 +218,6 @@ def _maps(x, name):
     if x.ndim in (2, 3): return x.reshape(-1, *x.shape[-2:])
     raise ValueError(f'{name} must have the shape (H, W), (B, H, W) or (B, 1, H, W), got {x.shape}')
 
-# %% ../../nbs/book/09_metrics.ipynb #dea4f741
 def _scores(score, from_logits):
     "Check a score map and return it as (B, H, W)."
     score = _maps(score, 'score')

@@ -200,8 +200,8 @@ def run_convolution(self:LTI,
     K = self.ssm_kernel(L, delta, rule)
     if fft: y = torch.fft.irfft(torch.fft.rfft(x, 2*L) * torch.fft.rfft(K, 2*L), 2*L)[..., :L]
     else:
-        y = torch.nn.functional.conv1d(x.reshape(-1, 1, L), K.flip(0)[None, None], padding=L-1)[...,
-                :L].reshape(x.shape)
+        y = torch.nn.functional.conv1d(x.reshape(-1, 1, L), K.flip(0)[None, None], padding=L-1)
+        y = y[..., :L].reshape(x.shape)
     return y + self.D * x
 
 # %% ../../nbs/book/00_ssm.ipynb #dd133102
