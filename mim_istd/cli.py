@@ -180,7 +180,7 @@ def _weights(args):
 
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
-                     r"valid_fraction|batch_size|epochs|operating_point|device|bits|model)=('[^']*'|\w*)`?")
+                     r"valid_fraction|batch_size|epochs|operating_point|device|bits|model|recipe)=('[^']*'|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."
