@@ -321,7 +321,7 @@ def _add_tiles(p):
     p.add_argument('--tile', type=_between(int, 1, _ANY), metavar='PX',
                    help='side of the tiles of large images (default: as the memory allows)')
     p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX',
-                   help='of neighbouring tiles (default: 192, or what a small --tile allows)')
+                   help='of neighbouring tiles (default: 192), less if --tile is small')
 
 # %% ../../nbs/workshop/command/options.ipynb #6951439c
 def _add_streams(p):
