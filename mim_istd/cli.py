@@ -10,26 +10,28 @@ import contextlib, os, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table, try_to_write
-from .command.options import build_parser, complain
+from .command.options import build_parser, complain, packaged_weights
 
 # %% ../nbs/workshop/cli.ipynb #38896bd8
 def _train(args):
     "mim-istd train"
     import json
-    from mim_istd.model.network import MiMConfig
-    from mim_istd.model.configurations import read_config
-    from mim_istd.training.loop import train
     out, saved = Path(args.out), Path(args.out)/'recipe.json'
     if (out/'last.pt').exists() and not args.resume:
         raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
     if args.resume and not (out/'last.pt').exists(): raise FileNotFoundError(f'no run in {out} to go on with')
+    from mim_istd.data.sets import find_dataset
+    from mim_istd.model.configurations import read_config
+    from mim_istd.model.network import MiMConfig
     model = args.model or (None if args.weights else 'laptop')
     if args.resume and not args.model:
         config = read_config(json.loads(saved.read_text(encoding='utf-8'))['config'])
         model = config['model'] if 'model' in config else MiMConfig(**config)
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
     recipe, data = _recipe(args.recipe or (saved if args.resume else 'quick'), changes), _data(args)
+    find_dataset(data)   # says so if there is none, before fastai is imported
     try_to_write(out)
+    from mim_istd.training.loop import train
     train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
           max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
     _calibrate_run(out, data, args)
@@ -79,11 +81,10 @@ def _evaluate(args):
 # %% ../nbs/workshop/cli.ipynb #6c93b7b0
 def _calibrate(args):
     "mim-istd calibrate"
+    if not args.out and args.weights in ('default', *packaged_weights()):
+        raise ValueError(f'--weights {args.weights}: these belong to the package; name the file to write with -o')
     from mim_istd.detection.calibration import calibrate, save_calibration
     from mim_istd.detection.detector import Detector
-    from mim_istd.detection.weights import list_weights
-    if not args.out and args.weights in ('default', *list_weights()):
-        raise ValueError(f'--weights {args.weights}: these belong to the package; name the file to write with -o')
     if args.out: try_to_write(Path(args.out).parent)
     sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
     made = calibrate(detector, sets, args.lists, args.split, progress=sys.stderr.isatty())
@@ -180,7 +181,7 @@ def _weights(args):
 
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
-                     r"valid_fraction|batch_size|epochs|operating_point|device|bits|model)=('[^']*'|\w*)`?")
+                     r"valid_fraction|batch_size|epochs|operating_point|device|bits|model|recipe)=('[^']*'|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."

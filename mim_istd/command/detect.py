@@ -6,7 +6,7 @@
 __all__ = ['run_detect', 'try_to_write', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, errno, re, sys, time
+import contextlib, errno, glob, re, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +32,10 @@ class _Progress:
 # %% ../../nbs/workshop/command/detect.ipynb #ed88a844
 def run_detect(args):
     "mim-istd detect"
-    from mim_istd.detection.outputs import find_images, lock_folder, output_names
-    out, raw = _out(args), _raw(args)
-    _check_apart(args.paths, Path(args.out))
-    images, missing = find_images(args.paths, args.recursive, skip=args.out, **{'suffixes': ()} if raw else {})
-    for p in missing: complain(f'no image at {p}')
-    if not images:
-        raise ValueError('nothing to do: no image found (PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films; -r looks '
-                         'into subfolders)')
-    ids = _check_formats(args)
+    _check_paths(args.paths, Path(args.out))
+    ids, raw, out = _check_formats(args), _raw(args), _out(args)
+    from mim_istd.detection.outputs import lock_folder, output_names
+    images, missing = _images(args, raw)
     _check_films(args, [path for path, _ in images], raw)
     detectors = _detectors(args)
     try_to_write(out)
@@ -50,15 +45,47 @@ def run_detect(args):
         status, results = _detect_all(detectors, jobs, args, len(missing), ids)
         return _after(args, jobs, _Read(jobs, raw, args.fps), results, status)
 
+# %% ../../nbs/workshop/command/detect.ipynb #7945cf15
+def _nothing_at(path):
+    "What to say if nothing lies at a path or fits a pattern, else None."
+    if Path(path).exists() or next(glob.iglob(path, recursive=True), None): return None
+    return f'no file fits the pattern {path}' if glob.has_magic(path) else f'there is no file or folder {path}'
+
+def _refuse(reasons):
+    "The last of the reasons why there is nothing to do, as an error; a line for each before."
+    for says in reasons[:-1]: complain(says)
+    raise FileNotFoundError(reasons[-1])
+
+def _check_paths(paths, out):
+    "`OSError` if nothing lies at any of the paths, `ValueError` if the results would go among the images."
+    if all(reasons := [_nothing_at(p) for p in paths]): _refuse(reasons)
+    _check_apart(paths, out)
+
+# %% ../../nbs/workshop/command/detect.ipynb #a39877ed
+_READS = 'PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films'
+
+def _images(args, raw):
+    "(file, folder) of each image, and the paths without one, each of which has been named; `OSError` if all are."
+    from mim_istd.detection.outputs import find_images
+    rest = dict(skip=args.out, **{'suffixes': ()} if raw else {})
+    images, missing = find_images(args.paths, args.recursive, **rest)
+    def reason(path):
+        if says := _nothing_at(path): return says
+        below = 0 if args.recursive else len(find_images([path], True, **rest)[0])
+        return f'no image in {path}' + (f' itself; -r takes the {below} in its subfolders' if below else
+                                        '' if raw else f' (read are {_READS})')
+    reasons = [reason(path) for path in missing]
+    if not images: _refuse(reasons)
+    for says in reasons: complain(says)
+    return images, missing
+
 # %% ../../nbs/workshop/command/detect.ipynb #697b8bbd
 def _detectors(args):
     "A `Detector` on each of the devices."
     from mim_istd.detection.detector import Detector
     from mim_istd.detection.on_gpu import find_devices
-    from mim_istd.detection.tiles import OVERLAP
-    overlap = OVERLAP if args.overlap is None else args.overlap
-    return [Detector(args.weights, device, args.threshold, args.min_area, args.model, args.tile, overlap, args.ignore,
-                     args.keep_hot_pixels, args.operating_point, args.precision)
+    return [Detector(args.weights, device, args.threshold, args.min_area, args.model, args.tile, args.overlap,
+                     args.ignore, args.keep_hot_pixels, args.operating_point, args.precision)
             for device in find_devices(args.device)]
 
 # %% ../../nbs/workshop/command/detect.ipynb #3c1a27e6
@@ -506,11 +533,11 @@ def _detect_all(detectors, jobs, args, failed, ids):
 # %% ../../nbs/workshop/command/detect.ipynb #771b93a3
 def run_table(args):
     "mim-istd table"
-    from mim_istd.detection.exchange import CocoFiles, coco_ids
-    from mim_istd.detection.outputs import lock_folder, rebuild_table, remove_parts
     folder = Path(args.folder)
     if not folder.is_dir(): raise FileNotFoundError(f'no folder {folder}')
     if args.coco_ids and not args.coco: raise ValueError('--coco-ids numbers what --coco writes: add --coco')
+    from mim_istd.detection.exchange import CocoFiles, coco_ids
+    from mim_istd.detection.outputs import lock_folder, rebuild_table, remove_parts
     left, ids = _unfinished(folder), args.coco_ids and coco_ids(args.coco_ids)
     with lock_folder(folder):
         remove_parts([folder])

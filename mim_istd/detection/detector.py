@@ -26,7 +26,7 @@ from .on_gpu import DeviceScores, check_precision, computing_in, for_gpu
 from .outputs import Detections
 from .processor import for_inference
 from .streams import stream_detections
-from .tiles import OVERLAP, fitting_tile, score_tiles, tile_starts
+from .tiles import fitting_overlap, fitting_tile, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
 from ..measure.evaluation import torch_device
 from ..measure.metrics import components
@@ -143,7 +143,7 @@ class Detector:
         min_area=1, # smaller components are dropped, px
         model=None, # name of the network that the weights must hold, see `list_models`; or a classical method
         tile=None, # side of the tiles of large images, px; None: one pass if it fits, else as large as it allows
-        overlap=OVERLAP, # of tiles, px
+        overlap=None, # of tiles, px; None: 192, or what a small tile allows, see `fitting_overlap`
         ignore=None, # regions where nothing is a target: a mask, or a folder of masks, see `Ignored`
         keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
         operating_point=None, # 'few-false', 'balanced', 'find-all', or the least probability; None: all above threshold
@@ -153,7 +153,8 @@ class Detector:
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
         self.precision, self.on_device = check_precision(precision), None
         if not self.method: self._load(weights, model)
-        self.tile, self.overlap, self.multiple, self.needed = tile, overlap, getattr(self.model, 'multiple', 64), None
+        self.tile, self.multiple, self.needed = tile, getattr(self.model, 'multiple', 64), None
+        self.overlap = fitting_overlap(tile, self.multiple) if overlap is None else overlap
         if tile is not None: self._check_tile(model)
         self.ignore, self.keep_hot_pixels = None if ignore is None else Ignored(ignore), keep_hot_pixels
         self._choose(operating_point)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TILE', 'OVERLAP', 'tile_starts', 'tile_weights', 'score_tiles', 'peak_bytes', 'bytes_per_pixel',
-           'free_memory', 'choose_tile', 'needed_once', 'fitting_tile']
+           'free_memory', 'choose_tile', 'fitting_overlap', 'needed_once', 'fitting_tile']
 
 # %% ../../nbs/workshop/detection/tiles.ipynb #1f6a566a
 import gc, math, os, threading
@@ -25,6 +25,9 @@ def tile_starts(
     multiple=64, # tiles begin on multiples of this
 ) -> list: # first pixel of each tile
     "Where tiles begin along one side of an image; `ValueError` if tile and overlap leave no step of the grid."
+    if tile < multiple:
+        raise ValueError(f'tiles of {tile} px are smaller than the {multiple} px of the network\'s grid; take larger '
+                         f'tiles')
     if not 0 <= overlap < tile:
         raise ValueError(f'an overlap of {overlap} px does not go with tiles of {tile} px; it must be less')
     step = (tile - overlap) // multiple * multiple
@@ -68,7 +71,7 @@ def score_tiles(
         for x, wx in zip(xs, tile_weights(xs, W, tile)):
             here = np.s_[y:y + len(wy), x:x + len(wx)]
             out[here] += score(standardize(image[here], statistics)) * wy[:, None] * wx
-    return out
+    return np.minimum(out, 1, out=out)   # weights sum to 1 but for the last digit
 
 # %% ../../nbs/workshop/detection/tiles.ipynb #72d58a04
 _measuring = threading.RLock()   # there is one profiler in a process
@@ -157,6 +160,14 @@ def choose_tile(
     tile = min(int(pixels**.5), LARGEST_TILE) // multiple * multiple
     if tile < least: raise MemoryError(f'{free / 2**20:.0f} MiB are free, which is too little for tiles of {least} px')
     return tile
+
+# %% ../../nbs/workshop/detection/tiles.ipynb #da6bc057
+def fitting_overlap(
+    tile, # side of a tile, px; None: it is chosen later
+    multiple=64, # of the network's grid, px
+) -> int: # px
+    "The overlap of tiles where none is asked for."
+    return OVERLAP if tile is None else max(0, min(OVERLAP, tile - multiple))
 
 # %% ../../nbs/workshop/detection/tiles.ipynb #83129431
 _ANY_NETWORK, _LARGEST_PASS = 4096, 4096**2   # bytes a pixel that are enough for all networks here; px

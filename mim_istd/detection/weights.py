@@ -80,7 +80,8 @@ def _header(path):
         with safe_open(path, 'pt') as f: return f.metadata() or {}
     except (SafetensorError, OSError) as e:
         hint = (' Checkpoints of the authors (.pth) are read by mim_istd.model.checkpoints.load_official.'
-                if path.suffix in ('.pth', '.pt', '.tar') else '')
+                if path.suffix in ('.pth', '.pt', '.tar') else
+                ' Give the best.safetensors of a run, its folder, or the name of weights of the package.')
         raise WeightsError(f'{path} is not a readable safetensors file ({e}).{hint}') from e
 
 # %% ../../nbs/workshop/detection/weights.ipynb #readcard

@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from ..files import to_json, write_whole
-from ..model.network import MiMConfig
+from ..model.network import PRESETS, MiMConfig
 from ..model.configurations import read_config
-from .recipe import Recipe, _of_today
+from .recipe import RECIPES, Recipe, _of_today
 
 # %% ../../nbs/workshop/training/folders.ipynb #3075d710
 def load_state(
@@ -279,15 +279,40 @@ def _both(then, now, part):
     defaults = json.loads(json.dumps(asdict(kind()))) # tuples become lists, as in what was written
     return {k: v for k, v in defaults.items() if k in b} | a, b
 
+# %% ../../nbs/workshop/training/folders.ipynb #4f598932
+_BY_OPTION = 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step'
+
+def _name(card, part):
+    "What the network (config) or the recipe of a description is called; None for one of somebody's own."
+    if 'model' in card[part]: return card[part]['model']
+    known, free = {'config': (PRESETS, ()), 'recipe': (RECIPES, _BY_OPTION)}[part]
+    for name, fields in known.items():
+        a, b = _both(card, {part: json.loads(json.dumps(asdict(fields)))}, part)
+        if all(a.get(k) == b.get(k) for k in a.keys() | b.keys() if k not in free): return name
+
+# %% ../../nbs/workshop/training/folders.ipynb #5dfc6a28
+_WHAT = {'config': 'network', 'recipe': 'recipe', 'data': 'data'}
+
+def _other(then, now, part, out, few):
+    "What to say of two networks or recipes of different names; None if their fields say more."
+    was, asked = (None if part == 'data' else _name(card, part) for card in (then, now))
+    if was == asked or few and None in (was, asked): return None
+    saved, own = Path(out)/'recipe.json', 'one of your own'
+    keep = f"recipe='{saved}'" if part == 'recipe' else f'model={was!r}' if was else f'the config in {saved}'
+    return (f'{out} holds a run with another {_WHAT[part]}: it is {was or own}, and {asked or own} was asked for. '
+            f'Go on with {keep}, or start this run in another folder')
+
 # %% ../../nbs/workshop/training/folders.ipynb #2f6aac76
 def _check_same(then, now, out, but=()):
     "`ValueError` that names what differs, fields of the names `but` apart."
-    for part in ('recipe', 'config', 'data'):
+    for part, what in _WHAT.items():
         a, b = _both(then, now, part)
-        if wrong := [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys())
-                     if a.get(k) != b.get(k) and k not in but]:
-            raise ValueError(f'{out} holds a run with another {part}: {"; ".join(wrong)}. Take up that run with its '
-                             f'own {part} ({Path(out)/"recipe.json"}), or start this one in another folder')
+        wrong = [f'{k} is {b.get(k)!r} now and was {a.get(k)!r}' for k in sorted(a.keys() | b.keys())
+                 if a.get(k) != b.get(k) and k not in but]
+        if not wrong: continue
+        raise ValueError(_other(then, now, part, out, len(wrong) <= 3) or
+                         f'{out} holds a run with another {what}: {"; ".join(wrong)}. Take up that run with its own '
+                         f'{what} ({Path(out)/"recipe.json"}), or start this one in another folder')
 
 # %% ../../nbs/workshop/training/folders.ipynb #407d1db2
 def _go_on(then, done, now, out):
