@@ -448,8 +448,8 @@ def _add_export(commands):
     p.add_argument('--size', nargs=2, type=_between(int, 16, _ANY), metavar=('H', 'W'),
                    help='image size of a .pt2 file (default: 512 512)')
     p.add_argument('--bits', type=int, choices=(32, 16, 8), default=32,
-                   help='of an .onnx file: 16 halves its weights, 8 also convolves the decoder in 8 bits, which the '
-                        'pyramid has not (default: 32)')
+                   help='of an .onnx file: 16 halves its weights, 8 also convolves in 8 bits on the way up to the '
+                        'size of the image (default: 32)')
     p.add_argument('--standardized', action='store_true',
                    help='for images that are standardized already; such a file is not compared')
     p.add_argument('--no-check', action='store_true', help='do not compare the file with PyTorch')

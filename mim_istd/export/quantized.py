@@ -71,8 +71,9 @@ class _Images(CalibrationDataReader):
         return None if image is None else {'image': np.asarray(image, np.float32)[None, None]}
 
 # %% ../../nbs/workshop/export/quantized.ipynb #f759f545
-_PARTS = 'model.decoder.', 'model.head.refine.'   # names of weights begin so where 8 bits are enough
-_NOTHING = "no convolution of a decoder or head that could have 8 bits; take bits=16, or weights='outer'"
+# names of weights begin so where 8 bits are enough
+_PARTS = 'model.decoder.', 'model.head.refine.', 'model.ascent.'
+_NOTHING = 'no convolution of a decoder, ascent or head that could have 8 bits; take bits=16'
 
 def _others(model, parts):
     "Names of the convolutions that keep 32 bits"
@@ -84,7 +85,7 @@ def quantize_convolutions(
     images, # (H, W) each, of the kind that the file takes: raw, or standardized
     parts=_PARTS, # how the names of weights begin whose convolutions get 8 bits
 ) -> onnx.ModelProto: # a copy
-    "Decoder and head in 8 bits, with ranges from the images; `ValueError` if there is nothing to quantize."
+    "Decoder, ascent and head in 8 bits, with ranges from the images; `ValueError` if there is nothing to quantize."
     others = _others(model, parts)
     if len(others) == sum(n.op_type == 'Conv' for n in model.graph.node):
         raise ValueError(_NOTHING)
@@ -120,7 +121,7 @@ def _calibration_images(model, images):
 # %% ../../nbs/workshop/export/quantized.ipynb #e1119298
 def with_bits(
     model, # `onnx.ModelProto` of 32 bits
-    bits=32, # 32: as it is; 16: weights; 8: convolutions of decoder and head, other weights 16
+    bits=32, # 32: as it is; 16: weights; 8: convolutions of decoder, ascent and head, other weights 16
     images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's
 ) -> onnx.ModelProto:
     "The same network with fewer bits; the metadata say how many."
