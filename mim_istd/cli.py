@@ -10,7 +10,8 @@ import contextlib, os, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table, try_to_write
-from .command.options import build_parser, complain, packaged_weights
+from .command.options import build_parser, complain
+from .files import list_weights
 
 # %% ../nbs/workshop/cli.ipynb #38896bd8
 def _train(args):
@@ -81,7 +82,7 @@ def _evaluate(args):
 # %% ../nbs/workshop/cli.ipynb #6c93b7b0
 def _calibrate(args):
     "mim-istd calibrate"
-    if not args.out and args.weights in ('default', *packaged_weights()):
+    if not args.out and args.weights in ('default', *list_weights()):
         raise ValueError(f'--weights {args.weights}: these belong to the package; name the file to write with -o')
     from mim_istd.detection.calibration import calibrate, save_calibration
     from mim_istd.detection.detector import Detector
@@ -161,7 +162,7 @@ def _test_figures(card):
 def _weights(args):
     "mim-istd weights"
     from mim_istd.detection.calibration import read_calibration
-    from mim_istd.detection.weights import list_weights, read_card
+    from mim_istd.detection.weights import read_card
     from mim_istd.measure.metrics import report
     for i, name in enumerate([] if args.weights else list_weights()):
         card = read_card(name)

@@ -17,9 +17,9 @@ from fastcore.basics import patch
 
 from ..data.sets import IRSTDataset
 from ..detection.outputs import to_display
-from ..detection.weights import find_weights, list_weights, read_card
+from ..detection.weights import find_weights, read_card
 from .equal_budget import _lists_of, _many, add_train_options, train_command
-from ..files import number, to_json, write_whole
+from ..files import list_weights, number, to_json, write_whole
 from ..measure.competitors import _picture, _png, find_competitors, measure_competitor
 from ..measure.evaluation import protocol_view
 from ..measure.metrics import get_protocol

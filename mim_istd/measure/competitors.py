@@ -17,7 +17,8 @@ from PIL import Image
 
 from ..baselines.classical import CLASSICAL
 from ..detection.detector import Detector
-from ..detection.weights import list_weights, read_card
+from ..detection.weights import read_card
+from ..files import list_weights
 from .evaluation import predict, protocol_view, resize_logits
 from .metrics import Counts, SegmentationMetrics, ThresholdSweep, get_protocol
 from ..model.configurations import read_config

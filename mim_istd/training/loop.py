@@ -42,6 +42,7 @@ from .on_gpu import (ImagesOnDevice, WindowsOnDevice, cuts_on_device, fits_on, l
 from .own import OwnSteps, own_groups, own_training
 from .recipe import (AUGMENTATIONS, SumLoss, epoch_order, get_recipe, learning_rate, make_optimizer,
                                       set_seeds)
+from .shown import plain_logger, table_in_units
 from .steps import CapturedStep, _repeatable, few_threads, own_cores
 
 # %% ../../nbs/book/11_training.ipynb #a61ef5cf
@@ -463,43 +464,12 @@ def _environment(learn, recipe, progress):
             torch.set_float32_matmul_precision('high')
         if not progress or not (IN_NOTEBOOK or sys.stdout.isatty()):
             stack.enter_context(learn.no_bar())
-            learn.logger = _plain_logger(learn) if progress and not rank_distrib() else noop
-        else: stack.enter_context(_table_in_units(learn))
+            learn.logger = plain_logger(learn) if progress and not rank_distrib() else noop
+        else: stack.enter_context(table_in_units(learn))
         if num_distrib() > 1:
             # BatchNorm over all processes exists on GPUs only
             stack.enter_context(learn.distrib_ctx(sync_bn=cuda, cpu=not cuda))
         yield
-
-# %% ../../nbs/book/11_training.ipynb #629d555e
-_UNITS = {'IoU': ('%', 100), 'nIoU': ('%', 100), 'Pd': ('%', 100), 'Fa': ('1e-6', 1e6)}
-
-def _in_units(learn, line):
-    "A line of the table, or its heading, in the units of a reader."
-    names = learn.recorder.metric_names
-    if line is names: return [f'{n} {_UNITS[n][0]}' if n in _UNITS else n for n in names]
-    return [f'{_UNITS[n][1]*v:.2f}' if n in _UNITS and isinstance(v, float) else v for n, v in zip(names, line)]
-
-# %% ../../nbs/book/11_training.ipynb #fe30327e
-@contextmanager
-def _table_in_units(learn):
-    "fastai's table, as long as this lasts, with figures in the units of a reader."
-    bars = getattr(learn, 'progress', None)
-    if bars is None: return (yield)
-    write = bars._write_stats
-    bars._write_stats = lambda line: write(_in_units(learn, line))
-    try: yield
-    finally: del bars._write_stats
-
-# %% ../../nbs/book/11_training.ipynb #294e5f0e
-def _plain_logger(learn):
-    "Prints a line an epoch, for terminals that cannot draw bars and for log files."
-    def show(line):
-        values = _in_units(learn, line)
-        print('  '.join(f'{v:>10.4g}' if isinstance(v, float) else f'{v!s:>10}' for v in values), flush=True)
-    def log(values):
-        if learn.epoch == learn.start: show(learn.recorder.metric_names)
-        show(values)
-    return log
 
 # %% ../../nbs/book/11_training.ipynb #3ff014cd
 def _finish(learn, out):
