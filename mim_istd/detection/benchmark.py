@@ -67,31 +67,22 @@ class Eager:
 def _graphs(detector):
     "How many shapes are recorded."
     kept = detector.on_device.recorded.graphs.values() if detector.on_device else ()
-    return sum(not isinstance(g, str) for _, g in kept)
+    return sum(not isinstance(g, str) for g in kept)
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #beb605b0
-def _planned(detector):
-    "From now on each size is one that has come often."
-    if not detector.on_device: return
-    detector.on_device.recorded.forget()
-    detector.on_device.recorded.planned = 0
-
 def time_one(device, sides=(256, 512), runs=50) -> dict: # side, px -> figures
     "ms of a call on a square image, eager (`before`) and as a detector does it (`now`), and where the time goes."
-    eager, rows = Eager(device), {}
+    detector, eager, rows = Detector(device=device), Eager(device), {}
     for side in sides:
-        detector, image = Detector(device=device), scene((side, side))
+        image = scene((side, side))
         grey = image.astype(np.float32)
-        at_first = median_ms(lambda: detector(image), runs)
-        _planned(detector)
         score = detector.score(grey)
-        rows[side] = dict(now=median_ms(lambda: detector(image), runs), at_first=at_first,
+        rows[side] = dict(now=median_ms(lambda: detector(image), runs),
                           before=median_ms(lambda: detector.detections(eager(image), grey), runs),
                           scores=median_ms(lambda: detector.score(grey), runs),
                           targets=median_ms(lambda: detector.detections(score, grey), runs),
                           found=len(detector(image)), graphs=_graphs(detector))
     return rows
-
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bdd24376
 def check_scores(device, shapes=((256, 256), (480, 640), (333, 500))) -> dict: # precision -> figures
@@ -168,17 +159,15 @@ def gpu_ms(
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b6e7a2e3
 def time_gpu(device, shapes=((1, 256, 256), (1, 512, 512), (16, 512, 640))) -> dict: # -> {'B × H × W': ms}
-    "ms of the GPU by layout, precision, whose convolutions they are, and shape."
+    "ms of the GPU by precision, layout and shape."
     rows = {}
     for layout, innermost in (('channels last', True), ('contiguous', False)):
         for precision in PRECISIONS:
             network = for_gpu(load_weights('default', device), innermost)
-            for library, planned in (('cuDNN', 0), ('PyTorch', 2**40)):
-                on = DeviceScores(network, device, precision, planned=planned)
-                rows[f'{layout}, {precision}, {library}'] = {f'{B} × {H} × {W}': gpu_ms(on, torch.rand(B, H, W, device=device))
-                                                             for B, H, W in shapes}
+            on = DeviceScores(network, device, precision)
+            rows[f'{layout}, {precision}'] = {f'{B} × {H} × {W}': gpu_ms(on, torch.rand(B, H, W, device=device))
+                                              for B, H, W in shapes}
     return rows
-
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b89968b4
 def profile(device, shape=(1, 512, 512), most=20) -> dict: # kernels: count, us: µs of all, most: rows

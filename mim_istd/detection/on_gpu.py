@@ -92,50 +92,26 @@ class Recorded:
         device, # where it computes
         keep=16, # shapes that are remembered
         largest=2**23, # numbers in a tensor; larger ones keep a GPU busy as it is
-        planned=2**25, # numbers of one shape after which cuDNN plans for it
         record=None, # as `record_graph`, which is what None means on a GPU; elsewhere nothing is recorded
     ):
         self.function, self.device, self.keep, self.largest = function, torch.device(device), keep, largest
-        self.planned, self.record = planned, record or (record_graph if self.device.type == 'cuda' else None)
+        self.record = record or (record_graph if self.device.type == 'cuda' else None)
         self.graphs, self.lock, self.shared = OrderedDict(), threading.RLock(), {}
 
-
-# %% ../../nbs/workshop/detection/on_gpu.ipynb #b1b98204
-_settings = threading.Lock()
-
-@contextlib.contextmanager
-def _no_plans(
-    wanted, # False: nothing is changed
-):
-    "Within this context PyTorch computes convolutions itself."
-    if not wanted: yield; return
-    with _settings:
-        before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
-        try: yield
-        finally: torch.backends.cudnn.enabled = before
-
-
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #g42ba4aa
-@patch
-def _until_planned(self:Recorded, x):
-    "Calls of a shape before cuDNN plans for it: none if PyTorch's own convolutions would need too much memory."
-    return 0 if x.shape[-2:].numel() > 2**20 else self.planned // x.numel()
-
 @patch
 def __call__(self:Recorded,
     x, # tensor, on the host or on the device
 ) -> torch.Tensor: # what the function returns; the next call of this shape may overwrite it
     "Run or replay; on a GPU the work has only been queued when this returns."
     if self.record is None or x.numel() > self.largest: return self._run('large', x)
-    key, until = (*x.shape, x.dtype), self._until_planned(x)
+    key = *x.shape, x.dtype
     with self.lock:
-        calls, graph = self.graphs.pop(key, (0, 'new'))
-        with _no_plans(calls < until):
-            if calls in (1, until) and calls and graph != 'refused': graph = self._recorded(x)
-            self.graphs[key] = calls + 1, graph
-            while len(self.graphs) > self.keep: self.graphs.popitem(last=False)
-            return self._run(graph, x)
-
+        graph = self.graphs.pop(key, 'new')
+        self.graphs[key] = 'seen' if graph == 'new' else graph
+        if graph == 'seen': graph = self.graphs[key] = self._recorded(x)
+        while len(self.graphs) > self.keep: self.graphs.popitem(last=False)
+        return self._run(graph, x)
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #53274e32
 @contextlib.contextmanager
