@@ -2469,6 +2469,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mim_istd.kernels.ss2d._ss2d': ('workshop/kernels/ss2d.html#_ss2d', 'mim_istd/kernels/ss2d.py'),
                                        'mim_istd.kernels.ss2d._ss2d_backward': ( 'workshop/kernels/ss2d.html#_ss2d_backward',
                                                                                  'mim_istd/kernels/ss2d.py'),
+                                       'mim_istd.kernels.ss2d._ss2d_forward': ( 'workshop/kernels/ss2d.html#_ss2d_forward',
+                                                                                'mim_istd/kernels/ss2d.py'),
                                        'mim_istd.kernels.ss2d._tensor_of': ( 'workshop/kernels/ss2d.html#_tensor_of',
                                                                              'mim_istd/kernels/ss2d.py'),
                                        'mim_istd.kernels.ss2d._words': ('workshop/kernels/ss2d.html#_words', 'mim_istd/kernels/ss2d.py'),

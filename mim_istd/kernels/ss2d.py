@@ -38,17 +38,25 @@ def _composed_backward(dout, tensors, eps, directions):
     with ThreadPoolExecutor(1) as thread: return thread.submit(gradients).result()
 
 # %% ../../nbs/workshop/kernels/ss2d.ipynb #1c77da59
-@torch.library.custom_op('mim_istd::ss2d', mutates_args=())
-def _ss2d(x: Tensor, z: Tensor, x_proj: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor,
-          norm_weight: Tensor, norm_bias: Tensor,
-          eps: float, directions: List[int], save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tensors = x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
+def _ss2d_forward(*tensors_and_rest):
+    "Output, and for the gradient three more; arguments as those of the operator."
+    *tensors, eps, directions, save = tensors_and_rest
+    x, A = tensors[0], tensors[5]
     nothing = lambda: torch.empty(0, dtype=torch.float32, device=x.device)
     if not takes(x): return _composed(*tensors, eps, directions).contiguous(), nothing(), nothing(), nothing()
     if _words(x, A):
         out, y = words_forward(*tensors, eps, directions)
         return out, nothing(), y if save else nothing(), nothing()
     return grid_forward(*tensors, eps, directions, save)
+
+
+# %% ../../nbs/workshop/kernels/ss2d.ipynb #950d3764
+@torch.library.custom_op('mim_istd::ss2d', mutates_args=())
+def _ss2d(x: Tensor, z: Tensor, x_proj: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor,
+          norm_weight: Tensor, norm_bias: Tensor,
+          eps: float, directions: List[int], save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _ss2d_forward(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, eps, directions, save)
+
 
 # %% ../../nbs/workshop/kernels/ss2d.ipynb #6d34a7fe
 @_ss2d.register_fake
@@ -151,4 +159,5 @@ def ss2d_core_triton(
     if x.numel() == 0: return x.to(z.dtype) * z
     tensors = x.contiguous(), z.contiguous(), x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
     save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return _ss2d(*tensors, eps, list(directions), save)[0]
+    inference = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()  # in this order, for the compiler
+    return (_ss2d_forward if inference else _ss2d)(*tensors, eps, list(directions), save)[0]
