@@ -89,7 +89,7 @@ def check_scores(device, shapes=((256, 256), (480, 640), (333, 500))) -> dict: #
     "Largest difference of the scores from those of the eager network, and pixels of the masks that differ."
     eager, found = Eager(device), {p: [0., 0, 0] for p in PRECISIONS}
     for precision, row in found.items():
-        on_device = DeviceScores(for_gpu(eager.network, precision != 'fp32'), device, precision)
+        on_device = DeviceScores(for_gpu(eager.network), device, precision)
         for k, shape in enumerate(shapes):
             images = [scene(shape, seed) for seed in range(3*k, 3*k + 3)]
             with computing_in('fp32', device): want = [eager(i) for i in images]

@@ -176,8 +176,7 @@ def _load(self:Detector, weights, name):
     if name: check_model(name, self.card['config'], self.path)
     network = load_weights(self.path, self.device)
     # a copy that can not be trained
-    self.model = (for_inference(network) if self.device.type == 'cpu' else
-                  for_gpu(network, innermost=self.precision != 'fp32'))
+    self.model = (for_inference if self.device.type == 'cpu' else for_gpu)(network)
     if self.device.type == 'cuda' and not self.card.get('input_size'):
         self.on_device = DeviceScores(self.model, self.device, self.precision)
 

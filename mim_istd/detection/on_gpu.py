@@ -26,7 +26,7 @@ from ..training.steps import record_graph
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #gea0af3b
 def for_gpu(
     network, # in evaluation mode; left as it is
-    innermost=False, # whether the channels of a pixel lie together: for TF32 and bfloat16
+    innermost=False, # whether the channels of a pixel lie together
 ) -> torch.nn.Module: # a copy with the same calls and the same logits up to rounding
     "A copy of a network that is faster on a GPU. It cannot be trained, and has other names for its weights."
     network = fold_norms(network.eval())
