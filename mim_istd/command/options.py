@@ -340,7 +340,7 @@ def _add_raw(p):
                    help='to skip at the beginning of each --raw file (default: 0)')
 
 # %% ../../nbs/workshop/command/options.ipynb #14b66556
-_RECIPES = 'quick', 'long', 'sample', 'paper', 'mdvsfa', 'iaanet'
+_RECIPES = 'quick', 'long', 'any', 'sample', 'paper', 'mdvsfa', 'iaanet'
 
 def _add_train(commands):
     p = _command(commands, 'train', 'train a network on a folder of images and masks', _TRAIN)
@@ -350,8 +350,8 @@ def _add_train(commands):
                    help=f'network: {_NETWORKS} (default: laptop; --preset is its older name)')
     p.add_argument('--weights', type=_weights, help='begin with these weights, as for detect (default: at random)')
     p.add_argument('--recipe', type=_name_among(_RECIPES, ', and no file either'),
-                   help='training recipe: quick, long, sample, paper, a recipe.json, or, for the networks of these '
-                        'names, mdvsfa and iaanet (default: quick)')
+                   help='training recipe: quick, long, any (for images of any size and contrast), sample, paper, a '
+                        'recipe.json, or, for the networks of these names, mdvsfa and iaanet (default: quick)')
     _add_recipe_changes(p)
     p.add_argument('--minutes', type=_between(float, 0, _ANY),
                    help='stop early, at the end of an epoch; --resume goes on')

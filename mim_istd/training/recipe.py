@@ -8,14 +8,15 @@ __all__ = ['AUGMENTATIONS', 'RECIPES', 'Recipe', 'SumLoss', 'get_recipe', 'param
 
 # %% ../../nbs/book/10_recipe.ipynb #1b4beb48
 import inspect, json, math, random
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..data.augment import Blur, CopyPaste, Flip, Gain, Gamma, Gradient, Noise, Rotate90, Scale
+from ..data.augment import (Blur, CopyPaste, Flip, Gain, Gamma, Gradient, LocalContrast, Noise, Rotate90,
+                                   Scale)
 from ..measure.metrics import get_protocol
 from .losses import LOSSES
 
@@ -134,7 +135,7 @@ class SumLoss:
 
 # %% ../../nbs/book/10_recipe.ipynb #1d57cfa5
 AUGMENTATIONS = {'scale': Scale, 'copy_paste': CopyPaste, 'flip': Flip, 'rotate90': Rotate90, 'gamma': Gamma,
-                 'gain': Gain, 'gradient': Gradient, 'blur': Blur, 'noise': Noise}
+                 'gain': Gain, 'local_contrast': LocalContrast, 'gradient': Gradient, 'blur': Blur, 'noise': Noise}
 
 # %% ../../nbs/book/10_recipe.ipynb #4acef064
 _LIGHT = dict(optimizer='adamw', weight_decay=0.01, decay='matrices', schedule='one_cycle', loss='dice + 5*bce',
@@ -150,6 +151,10 @@ RECIPES = {'paper': Recipe(),
                           augment={**_TURNS}, **_LIGHT),
            'sample': Recipe(epochs=24, batch_size=8, lr=0.004, size=64, target_probability=0.8, valid_fraction=0.2,
                             validate_every=3, augment={'copy_paste': {}, **_TURNS}, **_LIGHT)}
+
+# %% ../../nbs/book/10_recipe.ipynb #bd679f0f
+_ANY = {'scale': {'low': 0.5, 'high': 2., 'p': 0.4}, **_TURNS, 'local_contrast': {}}
+RECIPES['any'] = replace(RECIPES['long'], epochs=152, prior=0.05, augment=_ANY)
 
 # %% ../../nbs/book/10_recipe.ipynb #8a4cb94c
 RECIPES |= {'mdvsfa': Recipe(loss='own', epochs=30, batch_size=20, images='crop', size=128, optimizer='adamw', lr=1e-4,
