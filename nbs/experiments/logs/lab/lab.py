@@ -126,7 +126,7 @@ def fill(o, images):
 _flags = threading.Lock()
 
 @torch.no_grad()
-def figures(model, images, scale=1):
+def figures(model, images, scale=1, contrast=1):
     "Predicted masks of whole images in their order, fp32, as packed bits; at another scale the true ones too."
     model.eval()
     groups, bits, true = {}, {}, {}
@@ -142,7 +142,7 @@ def figures(model, images, scale=1):
                 if scale != 1:
                     again = lambda t: F.interpolate(t.float(), scale_factor=scale, mode='bilinear', antialias=scale < 1)
                     x, y = again(x), (again(y) >= .5).float()
-                p = (first_output(model(x)) > 0).cpu().numpy()[:, 0]
+                p = (first_output(model(contrast*x)) > 0).cpu().numpy()[:, 0]
                 y = y.cpu().numpy()[:, 0] > 0 if scale != 1 else p
                 for i, a, t in zip(part, p, y): bits[i], true[i] = a, t
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow, benchmark
@@ -233,6 +233,7 @@ class Bench:
         if self.job.get('scales'):
             test = self.load('test')
             for f in (.5, .7071, 1.4142, 2): keep(o, name, seed, f'x{f:g}', valid=figures(self.model, self.valid, f), test=figures(self.model, test, f))
+        for c in self.job.get('contrasts', ()): keep(o, name, seed, f'c{c:g}', valid=figures(self.model, self.valid, contrast=c))
         if self.job.get('left'): keep(o, name, seed, 'left', train=figures(self.model, fill(o, load(o, 'train', [self.job['left']], self.device))))
 
 def write(o, result):

@@ -1,4 +1,5 @@
-"""Windows for a detector that shall meet other sensors: other sizes, gamma, blur, noise, stripes. All on the device,
+"""Windows for a detector that shall meet other sensors: other sizes, other contrasts, gamma, blur, noise,
+stripes. All on the device,
 with numbers from its generator, so that a recorded step draws new ones at every replay."""
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,15 @@ def photometric(x, share=1.):
     x = x + noise*torch.randn_like(x) + columns*torch.randn(B, 1, 1, S, device=device) + lines*torch.randn(B, 1, S, 1, device=device)
     return x/(1 + noise**2 + columns**2 + lines**2).sqrt()
 
-def widen_step(step, share=.5, octaves=1., photo=1.):
+def local_contrast(x, share, low=-2., high=.5):
+    "In some images a contrast of up to a quarter and an offset, both changing smoothly over the window."
+    B, S = len(x), x.shape[-1]
+    smooth = lambda t: F.interpolate(t, (S, S), mode='bilinear', align_corners=True)
+    grid = lambda: torch.rand(B, 1, 3, 3, device=x.device)
+    field, offset = 2**smooth(grid()*(high - low) + low), smooth(grid()*2 - 1)
+    return torch.where(_some(B, share, x.device), x*field + offset, x)
+
+def widen_step(step, share=.5, octaves=1., photo=1., contrast=0.):
     "Makes a `WholeStep` see wide windows: `share` of them at another size, up to so many octaves away."
     def batch():
         B = step.recipe.batch_size
@@ -70,7 +79,9 @@ def widen_step(step, share=.5, octaves=1., photo=1.):
         index, rows, gain = (t[at] for t in step.plan)
         scale = torch.where(torch.rand(B, device=step.device) < share, 2**((torch.rand(B, device=step.device)*2 - 1)*octaves), 1.)
         x, y = cut_scaled(step.windows.images, index, rows, gain, scale)
-        return photometric(x, photo), y
+        x = photometric(x, photo) if photo else x
+        return local_contrast(x, contrast) if contrast else x, y
     step._batch = batch
 
-WIDE = dict(wide=dict(), mild=dict(share=.3, photo=.4), scale=dict(share=.4, photo=0.))
+WIDE = dict(wide=dict(), mild=dict(share=.3, photo=.4), scale=dict(share=.4, photo=0.),
+            local=dict(share=.4, photo=0., contrast=.5))
