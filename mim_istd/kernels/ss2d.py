@@ -159,5 +159,6 @@ def ss2d_core_triton(
     if x.numel() == 0: return x.to(z.dtype) * z
     tensors = x.contiguous(), z.contiguous(), x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
     save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    inference = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()  # in this order, for the compiler
+    # in this order, because the compiler cannot read the second question
+    inference = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
     return (_ss2d_forward if inference else _ss2d)(*tensors, eps, list(directions), save)[0]
