@@ -1308,6 +1308,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mim_istd/detection/on_gpu.py'),
                                            'mim_istd.detection.on_gpu._same_stream': ( 'workshop/detection/on_gpu.html#_same_stream',
                                                                                        'mim_istd/detection/on_gpu.py'),
+                                           'mim_istd.detection.on_gpu._together': ( 'workshop/detection/on_gpu.html#_together',
+                                                                                    'mim_istd/detection/on_gpu.py'),
                                            'mim_istd.detection.on_gpu._trials': ( 'workshop/detection/on_gpu.html#_trials',
                                                                                   'mim_istd/detection/on_gpu.py'),
                                            'mim_istd.detection.on_gpu.check_precision': ( 'workshop/detection/on_gpu.html#check_precision',

@@ -468,16 +468,16 @@ class _Write:
         return found.to_dict(), base, error
 
 # %% ../../nbs/workshop/command/detect.ipynb #119891a5
-def _processes(args, detector, jobs):
+def _processes(args, detectors, jobs):
     "`Processes` that read and write, or None."
     from mim_istd.data.frames import VIDEO_SUFFIXES
     from mim_istd.detection.processes import Processes
     from mim_istd.training.steps import own_cores
     worth = len(jobs) >= 32 or args.raw or any(job.path.suffix.lower() in VIDEO_SUFFIXES for job in jobs)
-    count = min(12, own_cores() - 2) if detector.device.type == 'cuda' and worth else 0
+    count = min(12*len(detectors), own_cores() - 2) if detectors[0].device.type == 'cuda' and worth else 0
     if args.jobs is not None: count = args.jobs
     if count < 1: return None
-    return Processes(count, _Read(jobs, _raw(args), args.fps), detector, _Write(jobs, _formats(args)))
+    return Processes(count, _Read(jobs, _raw(args), args.fps), detectors[0], _Write(jobs, _formats(args)))
 
 def _formats(args):
     "What is written, if only for now: tracks and films are made from JSON files."
@@ -516,7 +516,7 @@ def _detect_all(detectors, jobs, args, failed, ids):
     interrupted, rest = False, []
     results = _Results(_formats(args), _out(args), ids, args.track or args.moving)
     lines = _Lines(jobs, args, failed)
-    with _processes(args, detectors[0], jobs) or contextlib.nullcontext() as there:
+    with _processes(args, detectors, jobs) or contextlib.nullcontext() as there:
         try: _work(detectors, jobs, args, results, lines, there)
         except KeyboardInterrupt: interrupted = True
         finally:

@@ -228,9 +228,17 @@ def _on(device):
                           ) from e
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #de609795
-def _pinned(shape, device):
-    "Memory of the host, float32, from and to which a GPU copies by itself."
-    return torch.empty(shape, dtype=torch.float32, pin_memory=device.type == 'cuda')
+def _pinned(shape, device, dtype=torch.float32):
+    "Memory of the host from and to which a GPU copies by itself."
+    return torch.empty(shape, dtype=dtype, pin_memory=device.type == 'cuda')
+
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #7a5f8018
+def _together(images, device):
+    "Images of one shape as one tensor (B, H, W) of the host, uint8 if all are, else float32."
+    kind = torch.uint8 if all(image.dtype == np.uint8 for image in images) else torch.float32
+    sent = _pinned((len(images), *images[0].shape), device, kind)
+    for place, image in zip(sent.numpy(), images): place[:] = image
+    return sent
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #g435822f
 @patch
@@ -271,8 +279,7 @@ def start(self:DeviceScores,
     images, # of one shape (H, W), in their own range, at least 16 × 16
 ): # function that waits, and returns a list of (H, W) float32, or of the exception in the place of one
     "Queue the work of some images."
-    sent = _pinned((len(images), *images[0].shape), self.device)
-    for place, image in zip(sent.numpy(), images): place[:] = image
+    sent = _together(images, self.device)
     with _on(self.device), computing_in(self.precision, self.device):
         if not self.compiled: self._compile()
         scores = self._try(sent)

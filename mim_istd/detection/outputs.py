@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageDraw
 
 from ..data.frames import VIDEO_SUFFIXES, natural_order
-from ..data.reading import _LARGE, _bands
+from ..data.reading import _bands
 from ..data.sets import SUFFIXES
 from ..files import to_json as _as_json, write_whole
 
@@ -231,11 +231,10 @@ def output_names(
     return [names[i] for i in range(len(images))]
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #5e0be5fa
-def _png(picture):
+def _png(picture, level=1):
     "A picture as the bytes of a PNG file."
     out = io.BytesIO()
-    large = picture.width * picture.height > _LARGE
-    picture.save(out, 'PNG', **dict(compress_level=1) if large else {})
+    picture.save(out, 'PNG', compress_level=level)
     return out.getbuffer()
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #2c1dd617

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data.frames import Frame, read_ahead, read_frames
 from ..data.reading import DataError
-from .tiles import free_memory, needed_once
+from .tiles import ANY_NETWORK, free_memory, needed_once
 
 # %% ../../nbs/workshop/detection/streams.ipynb #0fdd3697
 def _groups(items, size):
@@ -38,8 +38,9 @@ def _batch_size(detector, batch, shape):
     "How many images of a shape (H, W) are scored together."
     if detector.method or detector.tile_for(shape): return 1
     if batch or detector.device.type == 'cpu': return batch or 1
-    fit = free_memory(detector.device) / 2 / needed_once(detector) / (shape[0] * shape[1])
-    return max(1, min(16, int(fit)))
+    room = free_memory(detector.device) / 2 / (shape[0] * shape[1])
+    if room >= 16 * ANY_NETWORK: return 16
+    return max(1, min(16, int(room / needed_once(detector))))
 
 # %% ../../nbs/workshop/detection/streams.ipynb #c9128309
 def _or_error(function, *args):
@@ -84,7 +85,7 @@ def _starter(detector, stack, several):
 # %% ../../nbs/workshop/detection/streams.ipynb #7bf99076
 def _depth(detectors):
     "Groups that are under way while one is finished."
-    return 0 if len(detectors) == 1 and detectors[0].device.type == 'cpu' else len(detectors)
+    return 0 if len(detectors) == 1 and detectors[0].device.type == 'cpu' else 2*len(detectors)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #bf208481
 def _waited(group, wait):
