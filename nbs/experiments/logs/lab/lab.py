@@ -131,9 +131,8 @@ def figures(model, images, scale=1, contrast=1):
     model.eval()
     groups, bits, true = {}, {}, {}
     for i, shape in enumerate(images.shapes): groups.setdefault(tuple(shape), []).append(i)
-    with _flags:
-        allow, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-        benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    # every size is new, and planning for it would take cuDNN longer than computing
+    with _flags, torch.backends.cudnn.flags(enabled=len(groups) == 1, benchmark=False):
         for shape, members in groups.items():
             most = max(1, int(2**21 // (shape[0]*shape[1]*scale**2))) # 8 images of 512 x 512
             for k in range(0, len(members), most):
@@ -145,7 +144,6 @@ def figures(model, images, scale=1, contrast=1):
                 p = (first_output(model(contrast*x)) > 0).cpu().numpy()[:, 0]
                 y = y.cpu().numpy()[:, 0] > 0 if scale != 1 else p
                 for i, a, t in zip(part, p, y): bits[i], true[i] = a, t
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = allow, benchmark
     model.train()
     flat = lambda d: np.packbits(np.concatenate([d[i].ravel() for i in range(len(d))]))
     found = dict(bits=flat(bits), shapes=np.array([bits[i].shape for i in range(len(bits))], np.int32))
@@ -228,13 +226,14 @@ class Bench:
         torch.save({k: v.half().cpu() if v.is_floating_point() and not self.job.get('keep') else v.cpu() for k, v in self.model.state_dict().items()},
                    Path(o.out)/f'{name}_s{seed}.pt')
         write(o, result)
-        if not result['finite'] or not self.job['test']: return
+        if not result['finite']: return
+        if self.job.get('left'): keep(o, name, seed, 'left', train=figures(self.model, fill(o, load(o, 'train', [self.job['left']], self.device))))
+        if not self.job['test']: return
         keep(o, name, seed, 'end', valid=figures(self.model, self.valid), test=figures(self.model, self.load('test')))
         if self.job.get('scales'):
             test = self.load('test')
             for f in (.5, .7071, 1.4142, 2): keep(o, name, seed, f'x{f:g}', valid=figures(self.model, self.valid, f), test=figures(self.model, test, f))
         for c in self.job.get('contrasts', ()): keep(o, name, seed, f'c{c:g}', valid=figures(self.model, self.valid, contrast=c))
-        if self.job.get('left'): keep(o, name, seed, 'left', train=figures(self.model, fill(o, load(o, 'train', [self.job['left']], self.device))))
 
 def write(o, result):
     with open(Path(o.out)/f'{result["name"]}.jsonl', 'a') as f: f.write(json.dumps(result) + '\n')
@@ -266,8 +265,19 @@ def do(o, job):
     for seed in job['seeds']: bench.end(seed, bench.run(seed, job.get('lr', 0.003), job['steps']))
 
 def group(o):
-    "Trainings of one network side by side in one process: lanes of jobs, each with a stream of its own."
-    began, lanes = time.time(), json.loads(Path(o.jobs).read_text())
+    "Trainings of one network side by side in one process: lanes of jobs, each with a stream of its own; then JOBS.next."
+    file = Path(o.jobs)
+    lanes_of(o, file)
+    while not (file.parent/'stop').exists():
+        if (new := Path(str(file) + '.next')).exists():
+            new = new.rename(file.parent/'lanes_taken.json')
+            try: lanes_of(o, new)
+            except Exception: traceback.print_exc()
+        time.sleep(.3)
+
+def lanes_of(o, file):
+    "One round of lanes."
+    began, lanes = time.time(), json.loads(file.read_text())
     benches = [[] for _ in lanes]
     for k in range(max(map(len, lanes))):
         for lane, jobs in zip(benches, lanes):
