@@ -487,6 +487,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._place': ( 'workshop/command/detect.html#_place',
                                                                              'mim_istd/command/detect.py'),
+                                         'mim_istd.command.detect._process_count': ( 'workshop/command/detect.html#_process_count',
+                                                                                     'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._processes': ( 'workshop/command/detect.html#_processes',
                                                                                  'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._raw': ( 'workshop/command/detect.html#_raw',

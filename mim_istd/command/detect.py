@@ -467,15 +467,21 @@ class _Write:
         except Exception as e: error = e
         return found.to_dict(), base, error
 
+# %% ../../nbs/workshop/command/detect.ipynb #72f92423
+def _process_count(gpus, cores, files, films):
+    "How many processes pay beside so many GPUs: twelve for each, if the cores and the files are that many."
+    if not gpus or files < 32 and not films: return 0
+    return max(0, min(12*gpus, cores - 2, *[files]*(not films)))
+
 # %% ../../nbs/workshop/command/detect.ipynb #119891a5
 def _processes(args, detectors, jobs):
     "`Processes` that read and write, or None."
     from mim_istd.data.frames import VIDEO_SUFFIXES
     from mim_istd.detection.processes import Processes
     from mim_istd.training.steps import own_cores
-    worth = len(jobs) >= 32 or args.raw or any(job.path.suffix.lower() in VIDEO_SUFFIXES for job in jobs)
-    count = min(12*len(detectors), own_cores() - 2) if detectors[0].device.type == 'cuda' and worth else 0
-    if args.jobs is not None: count = args.jobs
+    films = bool(args.raw) or any(job.path.suffix.lower() in VIDEO_SUFFIXES for job in jobs)
+    gpus = sum(d.device.type == 'cuda' for d in detectors)
+    count = _process_count(gpus, own_cores(), len(jobs), films) if args.jobs is None else args.jobs
     if count < 1: return None
     return Processes(count, _Read(jobs, _raw(args), args.fps), detectors[0], _Write(jobs, _formats(args)))
 

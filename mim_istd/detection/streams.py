@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data.frames import Frame, read_ahead, read_frames
 from ..data.reading import DataError
-from .tiles import ANY_NETWORK, free_memory, needed_once
+from .tiles import ENOUGH_BYTES_A_PIXEL, free_memory, needed_once
 
 # %% ../../nbs/workshop/detection/streams.ipynb #0fdd3697
 def _groups(items, size):
@@ -39,7 +39,7 @@ def _batch_size(detector, batch, shape):
     if detector.method or detector.tile_for(shape): return 1
     if batch or detector.device.type == 'cpu': return batch or 1
     room = free_memory(detector.device) / 2 / (shape[0] * shape[1])
-    if room >= 16 * ANY_NETWORK: return 16
+    if room >= 16 * ENOUGH_BYTES_A_PIXEL: return 16
     return max(1, min(16, int(room / needed_once(detector))))
 
 # %% ../../nbs/workshop/detection/streams.ipynb #c9128309

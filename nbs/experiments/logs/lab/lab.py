@@ -132,7 +132,7 @@ def figures(model, images, scale=1, contrast=1):
     groups, bits, true = {}, {}, {}
     for i, shape in enumerate(images.shapes): groups.setdefault(tuple(shape), []).append(i)
     # every size is new, and planning for it would take cuDNN longer than computing
-    with _flags, torch.backends.cudnn.flags(enabled=len(groups) == 1, benchmark=False):
+    with _flags, torch.backends.cudnn.flags(enabled=len(groups) == 1, benchmark=False, allow_tf32=False):
         for shape, members in groups.items():
             most = max(1, int(2**21 // (shape[0]*shape[1]*scale**2))) # 8 images of 512 x 512
             for k in range(0, len(members), most):
