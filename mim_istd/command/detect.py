@@ -85,7 +85,7 @@ def _detectors(args):
     from mim_istd.detection.detector import Detector
     from mim_istd.detection.on_gpu import find_devices
     return [Detector(args.weights, device, args.threshold, args.min_area, args.model, args.tile, args.overlap,
-                     args.ignore, args.keep_hot_pixels, args.operating_point, args.precision)
+                     args.ignore, args.keep_hot_pixels, args.operating_point, args.precision, args.scale)
             for device in find_devices(args.device)]
 
 # %% ../../nbs/workshop/command/detect.ipynb #3c1a27e6

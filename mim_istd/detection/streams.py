@@ -38,7 +38,8 @@ def _batch_size(detector, batch, shape):
     "How many images of a shape (H, W) are scored together."
     if detector.method or detector.tile_for(shape): return 1
     if batch or detector.device.type == 'cpu': return batch or 1
-    room = free_memory(detector.device) / 2 / (shape[0] * shape[1])
+    h, w = detector.shown_shape(shape)
+    room = free_memory(detector.device) / 2 / (h * w)
     if room >= 16 * ENOUGH_BYTES_A_PIXEL: return 16
     return max(1, min(16, int(room / needed_once(detector))))
 
@@ -57,7 +58,7 @@ def _start(detector, frames):
         begun = _or_error(detector.start, images)
         if not isinstance(begun, Exception): return begun
         if not isinstance(begun, MemoryError): return lambda: [begun]*len(images)
-    elif len(frames) > 1: return lambda scores=_start_batch(detector, images): scores
+    elif len(frames) > 1 and detector.scale == 1: return lambda scores=_start_batch(detector, images): scores
     scores = [i if isinstance(i, Exception) else _or_error(detector.score, i) for i in images]
     return lambda: scores
 
