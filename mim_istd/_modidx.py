@@ -388,6 +388,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mim_istd.cli._test_figures': ('workshop/cli.html#_test_figures', 'mim_istd/cli.py'),
                               'mim_istd.cli._train': ('workshop/cli.html#_train', 'mim_istd/cli.py'),
                               'mim_istd.cli._weights': ('workshop/cli.html#_weights', 'mim_istd/cli.py'),
+                              'mim_istd.cli._what_is_left': ('workshop/cli.html#_what_is_left', 'mim_istd/cli.py'),
                               'mim_istd.cli.main': ('workshop/cli.html#main', 'mim_istd/cli.py')},
             'mim_istd.command.detect': { 'mim_istd.command.detect._Job': ( 'workshop/command/detect.html#_job',
                                                                            'mim_istd/command/detect.py'),

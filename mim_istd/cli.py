@@ -20,7 +20,8 @@ def _train(args):
     out, saved = Path(args.out), Path(args.out)/'recipe.json'
     if (out/'last.pt').exists() and not args.resume:
         raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
-    if args.resume and not (out/'last.pt').exists(): raise FileNotFoundError(f'no run in {out} to go on with')
+    if args.resume and not (out/'last.pt').exists():
+        raise FileNotFoundError(f'no epoch of a run is saved in {out}: leave --resume out to begin one')
     from mim_istd.data.sets import find_dataset
     from mim_istd.model.configurations import read_config
     from mim_istd.model.network import MiMConfig
@@ -240,6 +241,12 @@ def _say(e):
     complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
     return 2 if known else 1
 
+# %% ../nbs/workshop/cli.ipynb #6be3e202
+def _what_is_left(out):
+    "What an interrupted training has left behind."
+    if (Path(out)/'last.pt').is_file(): return '; --resume goes on from the last epoch that was saved'
+    return f'; no epoch was ended, so nothing is saved in {out}: begin again without --resume'
+
 # %% ../nbs/workshop/cli.ipynb #add94b73
 def main(
     argv=None, # arguments; None: those of the process
@@ -251,8 +258,7 @@ def main(
     try:
         with _terminated_is_interrupted(): return _COMMANDS[args.command](args) or 0
     except KeyboardInterrupt:
-        begun = args.command == 'train' and (Path(args.out)/'last.pt').is_file()
-        complain('interrupted' + '; --resume goes on from the last epoch that was saved'*begun)
+        complain('interrupted' + (_what_is_left(args.out) if args.command == 'train' else ''))
         return 130
     except BrokenPipeError:   # the reader of our output has left, as `head` does
         sys.stderr.close()

@@ -331,7 +331,8 @@ def _add_streams(p):
     p.add_argument('--track', action='store_true',
                    help='link the targets of a stream into tracks: NAME_tracks.csv, NAME_mot.txt, also in the JSON')
     p.add_argument('--moving', action='store_true',
-                   help='as --track, with only those tracks in the tables that move; for a fixed camera')
+                   help='as --track, with only those tracks in their tables that move, and targets.csv saying of each '
+                        'target whether it does; for a fixed camera')
 
 # %% ../../nbs/workshop/command/options.ipynb #3b20561f
 def _add_raw(p):

@@ -31,7 +31,7 @@ _opening = threading.Lock()
 def _check_size(width, height, channels=1):
     "Refuse what no memory should be given for."
     if min(width, height, channels) < 1:
-        raise DataError(f'{width} × {height} px with {channels} channels: no pixel in it')
+        raise DataError(f'{width} × {height} px, {channels} channel{"s"*(channels != 1)}: no pixel in it')
     if width * height > MAX_PIXELS or channels > 32:
         raise DataError(f'{width} × {height} px, {channels} channels, and the limit is {MAX_PIXELS} px and 32 '
                         f'channels; cut it, or set mim_istd.data.reading.MAX_PIXELS')
