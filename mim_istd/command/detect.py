@@ -471,7 +471,8 @@ class _Write:
 def _process_count(gpus, cores, files, films):
     "How many processes pay beside so many GPUs: twelve for each, if the cores and the files are that many."
     if not gpus or files < 32 and not films: return 0
-    return max(0, min(12*gpus, cores - 2, *[files]*(not films)))
+    most = min(12*gpus, cores - 2)
+    return max(0, most if films else min(most, files))
 
 # %% ../../nbs/workshop/command/detect.ipynb #119891a5
 def _processes(args, detectors, jobs):

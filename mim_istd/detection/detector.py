@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 from fastcore.basics import patch
-from torch.nn import functional as F
 
 from ..data.artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels
 from ..data.augment import Resize
@@ -28,7 +27,7 @@ from .processor import for_inference
 from .streams import stream_detections
 from .tiles import fitting_overlap, fitting_tile, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
-from ..measure.evaluation import torch_device
+from ..measure.evaluation import resize_logits, torch_device
 from ..measure.metrics import components
 from ..training.losses import first_output
 
@@ -154,10 +153,10 @@ class Detector:
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
         self.precision, self.on_device = check_precision(precision), None
         if not self.method: self._load(weights, model)
-        self.tile, self.multiple, self.needed = tile, getattr(self.model, 'multiple', 64), None
+        self.tile, self.scale, self.needed = tile, scale, None
+        self.multiple = getattr(self.model, 'multiple', 64)
         self.overlap = fitting_overlap(tile, self.multiple) if overlap is None else overlap
-        self.scale = self._checked_scale(scale, model)
-        if tile is not None: self._check_tile(model)
+        self._check_shown(model)
         self.ignore, self.keep_hot_pixels = None if ignore is None else Ignored(ignore), keep_hot_pixels
         self._choose(operating_point)
 
@@ -228,7 +227,7 @@ def score_batch(self:Detector,
     size = self.card.get('input_size')
     shown = np.stack([Resize(size)(x, x)[0] if size else x for x in images])[:, None]
     logits = _logits(self, shown)
-    if size: logits = F.interpolate(logits, images[0].shape, mode='bilinear', align_corners=False, antialias=True)
+    if size: logits = resize_logits(logits, images[0].shape)
     return logits[:, 0].sigmoid()
 
 # %% ../../nbs/book/12_detection.ipynb #b1366620
@@ -239,14 +238,6 @@ def _on_host(score):
     return score
 
 # %% ../../nbs/book/12_detection.ipynb #4f5e52b2
-@patch
-def _checked_scale(self:Detector, scale, name):
-    if not 1/16 <= scale <= 16:
-        raise ValueError(f'scale is a factor from 1/16 to 16, got {scale}; 0.5 shows images at half their size')
-    if scale != 1 and self.card.get('input_size'):
-        raise ValueError(f'scale={scale}: {name or self.path} sees every image at one size; leave scale out')
-    return scale
-
 @patch
 def shown_shape(self:Detector,
     shape, # (H, W) of an image
@@ -260,8 +251,7 @@ def resized(
     shape, # (h, w)
 ) -> np.ndarray: # (h, w) float32
     "An image at another size."
-    whole = torch.from_numpy(np.ascontiguousarray(a, np.float32))[None, None]
-    return F.interpolate(whole, shape, mode='bilinear', align_corners=False, antialias=True)[0, 0].numpy()
+    return resize_logits(torch.from_numpy(np.ascontiguousarray(a, np.float32))[None, None], shape)[0, 0].numpy()
 
 def _scores_at(score, shape):
     "A score map at another size."
@@ -285,8 +275,15 @@ def tile_for(self:Detector,
 
 # %% ../../nbs/book/12_detection.ipynb #5aab1cb4
 @patch
-def _check_tile(self:Detector, name):
-    if self.method or self.card.get('input_size'):
+def _check_shown(self:Detector, name):
+    "Refuse a scale or tiles that do not fit the network."
+    scale, whole = self.scale, self.card.get('input_size')
+    if not 1/16 <= scale <= 16:
+        raise ValueError(f'scale is a factor from 1/16 to 16, got {scale}; 0.5 shows images at half their size')
+    if scale != 1 and whole:
+        raise ValueError(f'scale={scale}: {name or self.path} sees every image at one size; leave scale out')
+    if self.tile is None: return
+    if self.method or whole:
         raise ValueError(f'tile={self.tile}: {name or self.path} looks at whole images only; leave tile out')
     tile_starts(2 * self.tile, self.tile, self.overlap, self.multiple)   # says so if they don't fit together
 

@@ -231,10 +231,10 @@ def output_names(
     return [names[i] for i in range(len(images))]
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #5e0be5fa
-def _png(picture, level=1):
+def _png(picture):
     "A picture as the bytes of a PNG file."
     out = io.BytesIO()
-    picture.save(out, 'PNG', compress_level=level)
+    picture.save(out, 'PNG', compress_level=1)
     return out.getbuffer()
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #2c1dd617
