@@ -2988,6 +2988,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mim_istd/model/checkpoints.py')},
             'mim_istd.model.configurations': { 'mim_istd.model.configurations._foreign': ( 'workshop/model/configurations.html#_foreign',
                                                                                            'mim_istd/model/configurations.py'),
+                                               'mim_istd.model.configurations._of_mim': ( 'workshop/model/configurations.html#_of_mim',
+                                                                                          'mim_istd/model/configurations.py'),
                                                'mim_istd.model.configurations.read_config': ( 'workshop/model/configurations.html#read_config',
                                                                                               'mim_istd/model/configurations.py')},
             'mim_istd.model.layers': { 'mim_istd.model.layers.CBAM': ('workshop/model/layers.html#cbam', 'mim_istd/model/layers.py'),

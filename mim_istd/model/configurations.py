@@ -7,13 +7,15 @@ __all__ = ['read_config']
 
 # %% ../../nbs/workshop/model/configurations.ipynb #1dc5c52f
 import dataclasses
-from .network import MiMConfig
+from .network import PRESETS, MiMConfig
 
 # %% ../../nbs/workshop/model/configurations.ipynb #6ef696f1
 _RETIRED = dict(directions=[0, 1, 2, 3], dt_rank='auto', discretization='taylor', direct=True, mixer='ssm',
                 decoder='resnet')
 
 # %% ../../nbs/workshop/model/configurations.ipynb #5b7f3d0c
+def _of_mim(saved): return saved.get('model', 'outer') in PRESETS
+
 def _foreign(saved):
     "What a saved configuration has that no `MiMConfig` can say."
     known = {f.name for f in dataclasses.fields(MiMConfig)} if 'model' not in saved else saved
@@ -25,6 +27,7 @@ def read_config(
     saved: dict # as it lies in a weights file or a run: fields of `MiMConfig`, or {'model': name, …changes}
 ) -> dict: # the same without fields that are gone
     "Read a saved configuration of any age; `ValueError` if it is of a network that cannot be built from it."
+    if not _of_mim(saved): return dict(saved)
     foreign = ', '.join(f'{k}={v!r}' for k, v in _foreign(saved).items())
     if foreign:
         raise ValueError(f"the configuration says {foreign}, which MiMConfig cannot build; if it is a row of an "
