@@ -154,7 +154,7 @@ RECIPES = {'paper': Recipe(),
 
 # %% ../../nbs/book/10_recipe.ipynb #bd679f0f
 _ANY = {'scale': {'low': 0.5, 'high': 2., 'p': 0.4}, **_TURNS, 'local_contrast': {}}
-RECIPES['any'] = replace(RECIPES['long'], epochs=152, prior=0.05, augment=_ANY)
+RECIPES['any'] = replace(RECIPES['long'], epochs=355, prior=0.05, augment=_ANY)
 
 # %% ../../nbs/book/10_recipe.ipynb #8a4cb94c
 RECIPES |= {'mdvsfa': Recipe(loss='own', epochs=30, batch_size=20, images='crop', size=128, optimizer='adamw', lr=1e-4,

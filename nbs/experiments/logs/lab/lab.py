@@ -275,6 +275,25 @@ def group(o):
             except Exception: traceback.print_exc()
         time.sleep(.3)
 
+def fit_steps(benches, epochs=4):
+    "The same number of steps for all, so many that they end together at LAB_END, seconds since 1970; measured side by side."
+    def probe(b):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for epoch in range(-1, epochs):
+                if epoch == 0: torch.cuda.current_stream().synchronize(); barrier.wait(); began.append(time.time())
+                b.step.run_epoch(epoch + 1)
+            torch.cuda.current_stream().synchronize()
+            ended.append(time.time())
+    began, ended, barrier = [], [], threading.Barrier(len(benches))
+    for b in benches: b.step.restart(initial_state(b.job, 0, b.recipe.prior)[1])
+    threads = [threading.Thread(target=probe, args=(b,)) for b in benches]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    rate = epochs*len(benches[0].windows)/(max(ended) - min(began))
+    steps = int(rate*(float(os.environ['LAB_END']) - time.time())//1024*1024)
+    print(time.strftime('%H:%M:%S'), f'{rate:.1f} steps/s in each of {len(benches)} lanes: {steps} steps', flush=True)
+    for b in benches: b.job['steps'] = min(steps, b.job['steps'])
+
 def lanes_of(o, file):
     "One round of lanes."
     began, lanes = time.time(), json.loads(file.read_text())
@@ -286,6 +305,8 @@ def lanes_of(o, file):
                 print(time.strftime('%H:%M:%S'), 'recorded', jobs[k]['name'], round(lane[-1].record_s, 1), flush=True)
     for lane in benches:
         for b in lane: b.ready()
+    fitted = [b for lane in benches for b in lane if b.job.get('fit')]
+    if fitted: fit_steps(fitted)
     def run(lane):
         try:
             with torch.cuda.stream(torch.cuda.Stream()) if torch.cuda.is_available() else contextlib.nullcontext():
