@@ -73,6 +73,8 @@ class Climb(nn.Sequential):
     def forward(self, own, below): return super().forward(torch.cat([own, resize(below, own)], 1))
 
 # %% ../../nbs/workshop/model/pyramid.ipynb #669d3725
+def _width(mixer): return mixer.in_proj.in_features
+
 class Pyramid(nn.Module):
     "Images (B, C, H, W), sides from 16, to logits (B, 1, H, W); in training a tuple of them, one of each level."
     multiple, channels_innermost, _prepare = 16, MiM.channels_innermost, MiM._prepare
@@ -88,6 +90,7 @@ class Pyramid(nn.Module):
         self.ascent = nn.ModuleList(Climb(*level(above + own, own)) for own, above in zip(w[-2::-1], w[:0:-1]))
         self.heads = nn.ModuleList(nn.Conv2d(n, 1, 1) for n in w[:-1])
         self.supervision = ('mask',)*len(self.heads)
+        if c.mixer == 'conv': replace_mixers(self, lambda mixer: ConvMixer(_width(mixer)), inner=False)
 
 # %% ../../nbs/workshop/model/pyramid.ipynb #98ae1c29
 @patch
@@ -102,14 +105,9 @@ def forward(self: Pyramid, x): # (B, 1 or in_channels, H, W)
     return tuple(resize(head(y), size)[..., :H, :W] for head, y in zip(self.heads, out[::-1]))
 
 # %% ../../nbs/workshop/model/pyramid.ipynb #2dd6e751
-def _width(mixer): return mixer.in_proj.in_features
-
 def _build(**changes):
     known = {f.name for f in dataclasses.fields(PyramidConfig)}
     if changes.keys() - known:
         raise TypeError(f'{sorted(changes.keys() - known)} are no fields of PyramidConfig; it has {sorted(known)}')
-    net = Pyramid(PyramidConfig(**changes))
-    if net.config.mixer == 'ssm': return net
-    return replace_mixers(net, lambda mixer: ConvMixer(_width(mixer)), inner=False)
-
+    return Pyramid(PyramidConfig(**changes))
 register_model('pyramid', _build)
