@@ -376,7 +376,7 @@ def detections(self:Detector,
     if ignored is not None: score = np.where(grow_ignored(ignored, score > threshold), np.float32(0), score)
     targets, mask = find_targets(score, grey, threshold, min_area, self.calibration, self.least)
     return Detections(targets, mask, score, grey if picture is None else _kept(picture), threshold=threshold,
-                      min_area=min_area, **place)
+                      min_area=min_area, scale=self.scale, **place)
 
 # %% ../../nbs/book/12_detection.ipynb #67b7811b
 @patch

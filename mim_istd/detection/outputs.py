@@ -34,6 +34,7 @@ class Detections:
     min_area: int = 1
     frame: int | None = None   # number in a stream, from 0
     time: float | None = None  # seconds since the stream's beginning
+    scale: float = 1.          # of the size at which the network was shown it
 
     def __len__(self): return len(self.targets)
     def __repr__(self):
@@ -54,7 +55,8 @@ def to_dict(self:Detections):
     H, W = self.image.shape
     stream = {k: v for k, v in (('frame', self.frame), ('time', self.time)) if v is not None}
     name = self.name.encode('utf-8', 'backslashreplace').decode()   # a file name may be no UTF-8
-    return dict(image=name, **stream, width=W, height=H, threshold=self.threshold, min_area=self.min_area,
+    scale = {'scale': self.scale} if self.scale != 1 else {}
+    return dict(image=name, **stream, width=W, height=H, threshold=self.threshold, min_area=self.min_area, **scale,
                 targets=[_row(i, t) for i, t in enumerate(self.targets, 1)])
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #e15c8271
