@@ -14,7 +14,7 @@ _RETIRED = dict(directions=[0, 1, 2, 3], dt_rank='auto', discretization='taylor'
                 decoder='resnet')
 
 # %% ../../nbs/workshop/model/configurations.ipynb #5b7f3d0c
-def _of_mim(saved): return saved.get('model', 'outer') in PRESETS
+def _of_mim(saved): return 'model' not in saved or saved['model'] in PRESETS
 
 def _foreign(saved):
     "What a saved configuration has that no `MiMConfig` can say."

@@ -73,8 +73,6 @@ class Climb(nn.Sequential):
     def forward(self, own, below): return super().forward(torch.cat([own, resize(below, own)], 1))
 
 # %% ../../nbs/workshop/model/pyramid.ipynb #669d3725
-def _width(mixer): return mixer.in_proj.in_features
-
 class Pyramid(nn.Module):
     "Images (B, C, H, W), sides from 16, to logits (B, 1, H, W); in training a tuple of them, one of each level."
     multiple, channels_innermost, _prepare = 16, MiM.channels_innermost, MiM._prepare
@@ -90,7 +88,7 @@ class Pyramid(nn.Module):
         self.ascent = nn.ModuleList(Climb(*level(above + own, own)) for own, above in zip(w[-2::-1], w[:0:-1]))
         self.heads = nn.ModuleList(nn.Conv2d(n, 1, 1) for n in w[:-1])
         self.supervision = ('mask',)*len(self.heads)
-        if c.mixer == 'conv': replace_mixers(self, lambda mixer: ConvMixer(_width(mixer)), inner=False)
+        if c.mixer == 'conv': replace_mixers(self, lambda m: ConvMixer(m.in_proj.in_features), inner=False)
 
 # %% ../../nbs/workshop/model/pyramid.ipynb #98ae1c29
 @patch
