@@ -102,6 +102,7 @@ def still_shows(output, states):
     "Is there anything to show? A widget without its state in the notebook is not: what stands beside it, a picture or HTML, is shown instead."
     data = output.get('data', {})
     if WIDGETS in data and data[WIDGETS]['model_id'] not in states:
+        if states: raise ValueError(f"the widget {data[WIDGETS]['model_id']} has no state among those that its notebook keeps: run the notebook and save it with its widgets")
         del data[WIDGETS]
         return data.keys() > {'text/plain'}
     return True
