@@ -13,7 +13,7 @@ def _read_predictions(args):
     "The function that measures the files of --predictions."
     from mim_istd.measure.evaluation import evaluate_predictions
     used = dict(model=args.model, device=args.device, tta=args.tta, weights=args.weights != 'default',
-                operating_point=args.operating_point is not None)
+                operating_point=args.operating_point is not None, scale=args.scale != 1)
     for name in (k for k, v in used.items() if v):
         raise ValueError(f'--predictions measures files, and no network runs: leave '
                          f'--{name.replace("_", "-")} out')
@@ -21,23 +21,25 @@ def _read_predictions(args):
                                                              threshold=args.threshold, also=also)
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
-def _ignoring(detector, args):
-    "The same of a method without training, as if its maps had been written: what is ignored is left out of them."
+def _by_maps(detector, args):
+    "The same of the score maps that `detect` thresholds, as if they had been written."
     from mim_istd.measure.evaluation import evaluate_predictions
+    if args.tta: raise ValueError('--tta averages scores of images at their own size: leave it or --scale out')
     return lambda data, protocol, also: evaluate_predictions(
-        lambda name: detector.method(data.read(data.names.index(name))[0]), data, protocol, sys.stderr.isatty(),
+        lambda name: detector.score(data.read(data.names.index(name))[0]), data, protocol, sys.stderr.isatty(),
         threshold=args.threshold, also=also)
 
 def _run_filter(detector, args):
     "The same of a method without training."
     from mim_istd.baselines.classical import evaluate_classical
     if args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
-    if args.ignore: return _ignoring(detector, args)
+    if args.ignore or args.scale != 1: return _by_maps(detector, args)
     for name in (k for k in ('more', 'intervals', 'curve') if getattr(args, k)):
         raise ValueError(f'--{name} looks at score maps, and {args.model} is measured without keeping any: write its '
                          f"masks by 'mim-istd detect', and measure them by --predictions")
     return lambda data, protocol, also: evaluate_classical(data, [detector.method], protocol, None, sys.stderr.isatty(),
                                                            args.threshold)[args.model]
+
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #77c57bfa
 def _at_point(detector, args):
@@ -59,9 +61,11 @@ def _measurer(args):
     from mim_istd.detection.detector import Detector
     from mim_istd.measure.evaluation import evaluate
     detector = Detector(args.weights, args.device, args.threshold, model=args.model, ignore=args.ignore,
-                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point)
+                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point,
+                        scale=args.scale)
     if detector.method: return _run_filter(detector, args)
     if args.operating_point is not None: return _at_point(detector, args)
+    if args.scale != 1: return _by_maps(detector, args)
     return lambda data, protocol, also: evaluate(
         detector.model, data, protocol, progress=sys.stderr.isatty(), threshold=args.threshold, tta=args.tta,
         resize=detector.card.get('input_size'), also=also)

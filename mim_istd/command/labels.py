@@ -124,7 +124,8 @@ def evaluate_on_labels(
     labels = read_labels(args.labels, _sizes(source))
     if args.more: _check_boxes(labels)
     detector = Detector(args.weights, args.device, args.threshold, model=args.model, ignore=args.ignore,
-                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point)
+                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point,
+                        scale=args.scale)
     found = {}
     for name, pixels, key in _labelled(source, labels):
         ignored = detector.ignored(pixels.shape, name if source.is_dir() else source)

@@ -318,6 +318,9 @@ def _add_tiles(p):
                    help='side of the tiles of large images (default: as the memory allows)')
     p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX',
                    help='of neighbouring tiles (default: 192), less if --tile is small')
+    _add_scale(p)
+
+def _add_scale(p):
     p.add_argument('--scale', type=_between(float, .0625, 16), default=1., metavar='FACTOR',
                    help='show images to the network at so many times their size: 0.5 where targets are twice as large '
                         'as the few pixels that it knows; results are in pixels of the image (default: 1)')
@@ -396,6 +399,7 @@ def _add_evaluate(commands):
     _add_point(p)
     _add_device(p)
     _add_ignore(p)
+    _add_scale(p)
     p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
     p.add_argument('--more', action='store_true',
                    help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors; '
