@@ -1435,6 +1435,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes._packed': ( 'workshop/detection/processes.html#_packed',
                                                                                         'mim_istd/detection/processes.py'),
+                                              'mim_istd.detection.processes._prepare': ( 'workshop/detection/processes.html#_prepare',
+                                                                                         'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes._read_one': ( 'workshop/detection/processes.html#_read_one',
                                                                                           'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes._result': ( 'workshop/detection/processes.html#_result',

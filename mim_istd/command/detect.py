@@ -43,7 +43,7 @@ def run_detect(args):
     with lock_folder(out), _for_now(args, jobs):
         _tidy(out, jobs)
         status, results = _detect_all(detectors, jobs, args, len(missing), ids)
-        return _after(args, jobs, _Read(jobs, raw, args.fps), results, status)
+        return _after(args, jobs, _Read(raw, args.fps), results, status)
 
 # %% ../../nbs/workshop/command/detect.ipynb #7945cf15
 def _nothing_at(path):
@@ -149,7 +149,7 @@ def _after(args, jobs, read, results, status):
         tracks = _track(results.out, args.moving)
         if results.table and results.written: rebuild_table(results.out, results.written)
     if 'film' in args.format and status != 130:
-        status = max(status, _draw_films(jobs, read, results.films, tracks))
+        status = max(status, _draw_films(read, results.films, tracks))
     if args.shard and status != 130: _finish_shard(args, jobs, status)
     return status
 
@@ -162,29 +162,29 @@ def _track(out, moving):
     return films
 
 # %% ../../nbs/workshop/command/detect.ipynb #4fa1792f
-def _draw_films(jobs, read, films, tracks):
+def _draw_films(read, films, tracks):
     "An overlay film of each film; 1 if one of them could not be written."
     from mim_istd.detection.films import overlay_film
     if not films: complain('no film to draw: images are one by themselves without --sequence')
     failed = 0
-    for base, numbers in films.items():
+    for base, jobs in films.items():
         mine = None if tracks is None else tracks.get(base, ())
-        try: overlay_film(f'{base}_overlay.mp4', _drawn(jobs, read, numbers), mine)
+        try: overlay_film(f'{base}_overlay.mp4', _drawn(jobs, read), mine)
         except (ValueError, OSError) as e: failed = complain(f'no {base}_overlay.mp4: {e}') or 1
     return failed
 
-def _drawn(jobs, read, numbers):
+def _drawn(jobs, read):
     "The frames of the files of one film, with what was found in them."
     from mim_istd.data.reading import DataError
     from mim_istd.detection.films import read_found
-    for i in numbers:
+    for job in jobs:
         with contextlib.suppress(DataError):   # of a film that ends early: it was said
-            for frame in read(i):
-                path = Path(f'{_place(jobs[i], frame.index)}.json')
+            for frame in read(job):
+                path = Path(f'{_place(job, frame.index)}.json')
                 if path.is_file(): yield read_found(path, frame.image)
 
 # %% ../../nbs/workshop/command/detect.ipynb #0e0741eb
-@dataclass
+@dataclass(eq=False)   # each is equal to itself alone, and can be in a set
 class _Job:
     "One file, and where its results go."
     path: Path
@@ -309,10 +309,10 @@ def settle(self:_Results, at_most=0):
 
 # %% ../../nbs/workshop/command/detect.ipynb #1dad461d
 @patch
-def add_film(self:_Results, job, i, base):
-    "Job `i` gave a frame, whose results are at `base`."
+def add_film(self:_Results, job, base):
+    "A job gave a frame, whose results are at `base`."
     film = job.base.parent/'sequence' if base == job.base else job.base
-    self.films.setdefault(str(film), {})[i] = None   # a set that keeps its order
+    self.films.setdefault(str(film), {})[job] = None   # a set that keeps its order
 
 # %% ../../nbs/workshop/command/detect.ipynb #0c3ecac5
 @patch
@@ -385,24 +385,24 @@ def _warnings_as_lines():
 class _Lines:
     "What is said while files are worked through: a line for each that has ended, a bar in between."
     def __init__(self, jobs, args, failed):
-        self.jobs, self.args, self.failed, self.bar = jobs, args, failed, _Progress(len(jobs))
+        self.args, self.failed, self.bar = args, failed, _Progress(len(jobs))
         self.current, self.done, self.frames, self.targets = None, 0, 0, 0
         self.more = True   # whether the current file is not done yet
 
 # %% ../../nbs/workshop/command/detect.ipynb #d6192574
 @patch
-def turn_to(self:_Lines, i):
-    "The next result is of file `i`."
-    if i == self.current: return
+def turn_to(self:_Lines, job):
+    "The next result is of this job."
+    if job is self.current: return
     self.end()
-    self.current, self.frames, self.targets, self.more = i, 0, 0, True
+    self.current, self.frames, self.targets, self.more = job, 0, 0, True
     self.bar(self.done)
 
 # %% ../../nbs/workshop/command/detect.ipynb #2031328d
 @patch
 def skipped(self:_Lines, error):
     "Say that a file failed, or the rest of it."
-    path, self.failed, self.more = str(self.jobs[self.current].path), self.failed + 1, False
+    path, self.failed, self.more = str(self.current.path), self.failed + 1, False
     what = 'skipped' if not self.frames else f"only {self.frames} frame{'s' * (self.frames > 1)}"
     self.bar.clear()
     complain(f'{what}: {error}' if path in str(error)
@@ -412,7 +412,7 @@ def skipped(self:_Lines, error):
 @patch
 def end(self:_Lines):
     if self.current is None: return
-    path, self.current, self.done = self.jobs[self.current].path, None, self.done + 1
+    path, self.current, self.done = self.current.path, None, self.done + 1
     if not self.frames or self.args.quiet: return
     self.bar.clear()
     print(f'{path}: ' + (f'{self.frames} frames, ' if self.frames > 1 else '')
@@ -422,7 +422,7 @@ def end(self:_Lines):
 @patch
 def finished(self:_Lines, rest=()):
     "How many files are done. `rest`: what processes have written last, as `Processes.rest` gives it."
-    images = {i for i, written in rest if isinstance(written, tuple) and written[1] == self.jobs[i].base}
+    images = {job for job, written in rest if isinstance(written, tuple) and written[1] == job.base}
     if self.current is not None and not self.more: images.add(self.current)
     return self.done + len(images)
 
@@ -432,17 +432,15 @@ class _Number(int):
 
 @dataclass
 class _Read:
-    "Reads file `i`, with the numbers and times that its frames have in a stream; it is sent to processes."
-    jobs: list
+    "Reads the file of a job, with the numbers and times that its frames have in a stream; it is sent to processes."
     raw: object                  # `RawFormat` or None
     fps: float | None
 
 # %% ../../nbs/workshop/command/detect.ipynb #bf8ef061
 @patch
-def __call__(self:_Read, i):
+def __call__(self:_Read, job):
     from dataclasses import replace
     from mim_istd.data.frames import read_frames
-    job = self.jobs[i]
     for frame in read_frames(job.path, self.raw):
         if job.number is not None and frame.index is None: frame = replace(frame, index=_Number(job.number))
         if frame.time is None and frame.index is not None and self.fps:
@@ -456,13 +454,12 @@ def _place(job, frame):
 
 @dataclass
 class _Write:
-    "Writes what was found in a frame of file `i`; it is sent to processes."
-    jobs: list
+    "Writes what was found in a frame of a job; it is sent to processes."
     formats: list
 
-    def __call__(self, i, found): # what the results are counted by
+    def __call__(self, job, found): # what the results are counted by
         from mim_istd.detection.outputs import write_outputs
-        base, error = _place(self.jobs[i], found.frame), None
+        base, error = _place(job, found.frame), None
         try: write_outputs(found, base, self.formats)
         except Exception as e: error = e
         return found.to_dict(), base, error
@@ -484,7 +481,7 @@ def _processes(args, detectors, jobs):
     gpus = sum(d.device.type == 'cuda' for d in detectors)
     count = _process_count(gpus, own_cores(), len(jobs), films) if args.jobs is None else args.jobs
     if count < 1: return None
-    return Processes(count, _Read(jobs, _raw(args), args.fps), detectors[0], _Write(jobs, _formats(args)))
+    return Processes(count, _Read(_raw(args), args.fps), detectors[0], _Write(_formats(args)))
 
 def _formats(args):
     "What is written, if only for now: tracks and films are made from JSON files."
@@ -499,20 +496,20 @@ def _raw(args):
 def _work(detectors, jobs, args, results, lines, processes):
     "All results of all jobs, to the writers and onto the terminal."
     first, *beside = detectors
-    stream = first.stream(range(len(jobs)), _Read(jobs, _raw(args), args.fps), processes=processes, beside=beside)
+    stream = first.stream(jobs, _Read(_raw(args), args.fps), processes=processes, beside=beside)
     with _warnings_as_lines(), contextlib.closing(stream):
-        for i, found in stream:
-            lines.turn_to(i)
+        for job, found in stream:
+            lines.turn_to(job)
             if isinstance(found, Exception):
                 if args.debug: raise found
                 lines.skipped(found)
                 continue
             if processes: targets, (frame, base) = results.take(*found), (found[0].get('frame'), found[1])
             else:
-                frame, base = found.frame, _place(jobs[i], found.frame)
+                frame, base = found.frame, _place(job, found.frame)
                 targets = results.write(found, base)
-            if frame is not None: results.add_film(jobs[i], i, base)
-            lines.more = base != jobs[i].base
+            if frame is not None: results.add_film(job, base)
+            lines.more = base != job.base
             lines.frames, lines.targets = lines.frames + 1, lines.targets + targets
         lines.end()
     results.settle()

@@ -174,8 +174,9 @@ def find_images(
         found = [pair for p in here for pair in _images_at(p, recursive, skip, suffixes)]
         if not found: missing.append(str(given))
         images += found
-    first = {f.resolve(): (f, top) for f, top in reversed(images)}   # a file that was named twice is taken once
-    return [pair for pair in images if first.get(pair[0].resolve()) == pair and first.pop(pair[0].resolve())], missing
+    once = {}
+    for f, top in images: once.setdefault(f.resolve(), (f, top))   # a file that was named twice is taken once
+    return list(once.values()), missing
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #0db099ef
 def _images_at(p, recursive, skip, suffixes):

@@ -6,7 +6,7 @@
 __all__ = ['Processes']
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p4d1d472
-import copy, functools, os, pickle, signal, threading, warnings
+import contextlib, copy, functools, os, pickle, signal, threading, warnings
 from collections import deque
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -68,7 +68,7 @@ def _unpacked(shape, above, values):
 def _without_network(detector):
     "A copy of a detector that can group and cannot score."
     shell = copy.copy(detector)
-    shell.model = shell.method = shell.on_device = None
+    shell.model = shell.method = shell.on_device = shell.ignore = None   # what is ignored comes with each frame
     return shell
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p28286bb
@@ -76,6 +76,10 @@ def _without_network(detector):
 def _finisher():
     "(detector without its network, function of a source and its `Detections`), unpacked once."
     return pickle.loads(_given['finish'])
+
+def _prepare():
+    "Be ready for scores; what is wrong with it is said when they come."
+    with contextlib.suppress(Exception): _finisher()
 
 # %% ../../nbs/workshop/detection/processes.ipynb #08e612a8
 def _finish_one(source, frame, packed):
@@ -132,6 +136,7 @@ def frames(self:Processes,
         for source in islice(rest, self.ahead - len(waiting)):
             waiting.append((source, self.pool.submit(_read_one, source)))
     more()
+    for _ in range(self.count if self.then else 0): self.pool.submit(_prepare)   # behind the first files
     while waiting:
         source, read = waiting.popleft()
         more()
