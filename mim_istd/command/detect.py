@@ -302,10 +302,10 @@ def take(self:_Results, found, base, error):
 def settle(self:_Results, at_most=0):
     "Count what has been written, until no more than `at_most` wait."
     while len(self.waiting) > at_most:
-        job, base, found = self.waiting.pop(0)
-        try: job.result()
-        except Exception as e: self._not_written(base, e)
-        else: self._count(found, base)
+        job, base, found = self.waiting[0]
+        error = job.exception()   # waits; an interrupt meanwhile leaves it among those that are counted in the end
+        self.waiting.pop(0)
+        self._not_written(base, error) if error else self._count(found, base)
 
 # %% ../../nbs/workshop/command/detect.ipynb #1dad461d
 @patch
