@@ -54,14 +54,15 @@ def _gradient(ctx, g, _): return _peak_backward(g.contiguous(), *ctx.saved_tenso
 _peak.register_autograd(_gradient, setup_context=_remember)
 
 # %% ../../nbs/workshop/model/layers.ipynb #fc4eed15
+def _compiled_training(): return torch.compiler.is_compiling() and torch.is_grad_enabled()
+
 def peak(
     x, # (B, C, H, W)
     over: str = 'pixels' # or 'channels'
 ) -> torch.Tensor: # (B, C, 1, 1), or (B, 1, H, W)
     "Greatest value over the pixels or the channels; its gradient goes to one place that holds it."
     if over not in ('pixels', 'channels'): raise ValueError(f"over={over!r}, expected 'pixels' or 'channels'")
-    alone = torch.compiler.is_compiling() and torch.is_grad_enabled()
-    search = (lambda x, dim: _peak(x, dim)[0]) if alone else (lambda x, dim: x.max(dim, True).values)
+    search = (lambda x, dim: _peak(x, dim)[0]) if _compiled_training() else (lambda x, dim: x.max(dim, True).values)
     return search(x, 1) if over == 'channels' else search(x.flatten(2), 2)[..., None]
 
 # %% ../../nbs/workshop/model/layers.ipynb #fef50d4e
@@ -111,6 +112,21 @@ def residuals(i, o, n, stride=1, attention=False):
     "A stage of `n` residual blocks; the first one changes width and resolution."
     return nn.Sequential(Residual(i, o, stride, attention), *(Residual(o, o, attention=attention) for _ in range(n-1)))
 
+# %% ../../nbs/workshop/model/layers.ipynb #2fe7a7b4
+def _neighbours(x, dim):
+    "The pixel before and the one behind, along an axis; at the border, the pixel itself."
+    n = x.shape[dim]
+    return (torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, n - 1)], dim),
+            torch.cat([x.narrow(dim, 1, n - 1), x.narrow(dim, n - 1, 1)], dim))
+
+def _enlarge(x, factor, dim):
+    "Linear interpolation along an axis, by a whole number."
+    if factor == 1: return x
+    off = ((torch.arange(factor, device=x.device) + 0.5)/factor - 0.5).view(-1, *[1]*(x.ndim - dim - 1))
+    before, behind = (t.unsqueeze(dim + 1) for t in _neighbours(x, dim))
+    y = (1 - off.abs())*x.unsqueeze(dim + 1) + (-off).relu()*before + off.relu()*behind
+    return y.flatten(dim, dim + 1).to(x.dtype)
+
 # %% ../../nbs/workshop/model/layers.ipynb #59821bcd
 def resize(
     x, # (B, C, h, w)
@@ -119,5 +135,7 @@ def resize(
 ) -> torch.Tensor: # (B, C, H, W)
     "Bilinear interpolation to a size; nothing is done to a map that has it."
     H, W = size.shape[-2:] if torch.is_tensor(size) else size
-    size = (H + -H % pad, W + -W % pad)
-    return x if x.shape[-2:] == size else F.interpolate(x, size, mode='bilinear', align_corners=False)
+    (h, w), (H, W) = x.shape[-2:], (H + -H % pad, W + -W % pad)
+    if (h, w) == (H, W): return x
+    if _compiled_training() and H % h == W % w == 0: return _enlarge(_enlarge(x, H//h, 2), W//w, 3)
+    return F.interpolate(x, (H, W), mode='bilinear', align_corners=False)
