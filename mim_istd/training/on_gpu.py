@@ -385,12 +385,13 @@ class WholeStep:
         windows, # `WindowsOnDevice`
         optimizer, # made by `capturable_optimizer`
         steps, # of the whole training
-        compiled=False, # `torch.compile` the network
+        compiled=False, # `torch.compile` the network, and what cuts its windows
         average=None, # where the moving average lies, floating-point tensors as in the network's state; None: new ones
     ):
         self.model, self.loss_func, self.windows, self.optimizer = model, loss_func, windows, optimizer
         self.recipe, self.device, self.graph = windows.recipe, windows.images.device, None
-        self.run = torch.compile(model, dynamic=False) if compiled else model
+        self.run, self.cut = (torch.compile(f, dynamic=False) if compiled else f
+                              for f in (model, cut_windows))
         self.live = [v for v in model.state_dict().values() if v.is_floating_point()]
         self.average = [v.clone() for v in self.live] if average is None else average
         self._make_tables(steps)
@@ -444,7 +445,7 @@ def _batch(self:WholeStep):
     "The batch of this step, out of the plan that lies on the device."
     B = self.recipe.batch_size
     at = (self.step % len(self.windows))*B + torch.arange(B, device=self.device)
-    return cut_windows(self.windows.images, *(t[at] for t in self.plan))
+    return self.cut(self.windows.images, *(t[at] for t in self.plan))
 
 # %% ../../nbs/workshop/training/on_gpu.ipynb #6d8b5731
 @patch
