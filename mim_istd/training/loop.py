@@ -37,13 +37,13 @@ from ..model.network import MiM, MiMConfig, get_model
 from .folders import (CheckLoss, RunFolder, ValidateEvery, _go_on, describe_run, load_state,
                                        lock_run)
 from .losses import SupervisedLoss, first_output, set_prior
-from .on_gpu import (ImagesOnDevice, WindowsOnDevice, cuts_on_device, fits_on, learner_step,
-                                      takes_whole_steps, whole_epoch)
+from .on_gpu import fits_on, learner_step, takes_whole_steps, whole_epoch
 from .own import OwnSteps, own_groups, own_training
 from .recipe import (AUGMENTATIONS, SumLoss, epoch_order, get_recipe, learning_rate, make_optimizer,
                                       set_seeds)
 from .shown import plain_logger, table_in_units
 from .steps import CapturedStep, _repeatable, few_threads, own_cores
+from .windows import ImagesOnDevice, WindowsOnDevice, cuts_on_device
 
 # %% ../../nbs/book/11_training.ipynb #a61ef5cf
 class OrderedLoader(DataLoader):

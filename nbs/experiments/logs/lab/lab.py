@@ -17,8 +17,9 @@ import wide
 from mim_istd.data.sets import IRSTDataset, open_folder, split_validation
 from mim_istd.model.network import get_model
 from mim_istd.training.losses import SupervisedLoss, first_output, set_prior
-from mim_istd.training.on_gpu import ImagesOnDevice, WholeStep, WindowsOnDevice, capturable_optimizer
+from mim_istd.training.on_gpu import WholeStep, capturable_optimizer
 from mim_istd.training.recipe import SumLoss, get_recipe, parameter_groups
+from mim_istd.training.windows import ImagesOnDevice, WindowsOnDevice
 
 SETS = {'NUAA-SIRST': ('idx_427', 'trainval'), 'IRSTD-1k': ('isnet_official', 'trainval'),
         'NUDT-SIRST': ('basicirstd', 'train')}
