@@ -237,17 +237,20 @@ class RunLearner(Learner):
             self.epoch = epoch
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
-    def _do_one_batch(self):
-        if not (self.training and self.capture): return super()._do_one_batch()
-        if not self.captured: self.captured = self.capture(self.model, self.loss_func, *self.xb, *self.yb)
-        self.pred, self.loss_grad = self.captured(*self.xb, *self.yb)
-        self.loss = self.loss_grad.clone()
-        self('after_pred')
-        self('after_loss')
-        self._do_grad_opt()
+# %% ../../nbs/book/11_training.ipynb #rdr11014
+@patch
+def _do_one_batch(self:RunLearner):
+    if not (self.training and self.capture): return super(RunLearner, self)._do_one_batch()
+    if not self.captured: self.captured = self.capture(self.model, self.loss_func, *self.xb, *self.yb)
+    self.pred, self.loss_grad = self.captured(*self.xb, *self.yb)
+    self.loss = self.loss_grad.clone()
+    self('after_pred')
+    self('after_loss')
+    self._do_grad_opt()
 
-    def _backward(self):
-        if not (self.training and self.capture): super()._backward() # else the recorded step has done it
+@patch
+def _backward(self:RunLearner):
+    if not (self.training and self.capture): super(RunLearner, self)._backward() # else the recorded step has done it
 
 # %% ../../nbs/book/11_training.ipynb #0b0a20bc
 @patch
