@@ -251,7 +251,7 @@ def resized(
     shape, # (h, w)
 ) -> np.ndarray: # (h, w) float32
     "An image at another size."
-    return resize_logits(torch.from_numpy(np.ascontiguousarray(a, np.float32))[None, None], shape)[0, 0].numpy()
+    return resize_logits(torch.from_numpy(np.array(a, np.float32))[None, None], shape)[0, 0].numpy()
 
 def _scores_at(score, shape):
     "A score map at another size."
