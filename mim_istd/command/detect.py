@@ -465,11 +465,10 @@ class _Write:
         return found.to_dict(), base, error
 
 # %% ../../nbs/workshop/command/detect.ipynb #72f92423
-def _process_count(gpus, cores, files, films):
-    "How many processes pay beside so many GPUs: twelve for each, if the cores and the files are that many."
-    if not gpus or files < 32 and not films: return 0
-    most = min(12*gpus, cores - 2)
-    return max(0, most if films else min(most, files))
+def _process_count(gpus, cores, files, films, asked=None):
+    "How many processes: as many as are asked for, else twelve for each GPU; no more than files and cores can use."
+    if asked is None: asked = min(12*gpus, cores - 2) if films or files >= 32 else 0
+    return max(0, min(asked, 4*cores) if films else min(asked, 4*cores, files))
 
 # %% ../../nbs/workshop/command/detect.ipynb #119891a5
 def _processes(args, detectors, jobs):
@@ -479,7 +478,7 @@ def _processes(args, detectors, jobs):
     from mim_istd.training.steps import own_cores
     films = bool(args.raw) or any(job.path.suffix.lower() in VIDEO_SUFFIXES for job in jobs)
     gpus = sum(d.device.type == 'cuda' for d in detectors)
-    count = _process_count(gpus, own_cores(), len(jobs), films) if args.jobs is None else args.jobs
+    count = _process_count(gpus, own_cores(), len(jobs), films, args.jobs)
     if count < 1: return None
     return Processes(count, _Read(_raw(args), args.fps), detectors[0], _Write(_formats(args)))
 

@@ -278,8 +278,8 @@ def _add_speed(p):
     p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16'), default='fp32',
                    help='on a GPU, how exactly scores are computed; tf32 and bf16 are faster (default: fp32)')
     p.add_argument('--jobs', type=_between(int, 0, _ANY), metavar='N',
-                   help='processes that read and write files beside the network; 0: none (default: up to 12 for '
-                        'each GPU where there are many images, else 0)')
+                   help='processes that read and write files beside the network, at most four for each core; 0: none '
+                        '(default: up to 12 for each GPU where there are many images, else 0)')
 
 # %% ../../nbs/workshop/command/options.ipynb #98c2046b
 def _add_outputs(p):
