@@ -560,6 +560,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels.evaluate_on_labels': ( 'workshop/command/labels.html#evaluate_on_labels',
                                                                                          'mim_istd/command/labels.py'),
+                                         'mim_istd.command.labels.measured_detector': ( 'workshop/command/labels.html#measured_detector',
+                                                                                        'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels.run_labels': ( 'workshop/command/labels.html#run_labels',
                                                                                  'mim_istd/command/labels.py')},
             'mim_istd.command.options': { 'mim_istd.command.options._Parser': ( 'workshop/command/options.html#_parser',

@@ -58,11 +58,9 @@ def _at_point(detector, args):
 def _measurer(args):
     "The function of a data set, a protocol and further metrics that gives the figures."
     if args.predictions: return _read_predictions(args)
-    from mim_istd.detection.detector import Detector
+    from mim_istd.command.labels import measured_detector
     from mim_istd.measure.evaluation import evaluate
-    detector = Detector(args.weights, args.device, args.threshold, model=args.model, ignore=args.ignore,
-                        keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point,
-                        scale=args.scale)
+    detector = measured_detector(args)
     if detector.method: return _run_filter(detector, args)
     if args.operating_point is not None: return _at_point(detector, args)
     if args.scale != 1: return _by_maps(detector, args)
