@@ -55,6 +55,7 @@ def _rows(p, D, left, ok, T: tl.constexpr):
         rows = rows + (tl.load(p + t*D, mask=ok & (t < left), other=0.).to(tl.float32),)
     return rows
 
+# %% ../../nbs/book/02_triton_scan.ipynb #a1e302a7
 @triton.jit
 def _tokens(u, delta, bias, D, left, ok, SOFTPLUS: tl.constexpr, T: tl.constexpr):
     "u, Δ and what is written into the state, Δu, of the next T tokens."
@@ -142,6 +143,7 @@ def _sizes(u, A, B):
     S, per = _segments(b*G*triton.cdiv(D // G, 2*CHANNELS), L)
     return dict(L=L, D=D, N=N, G=G, S=S, per=per)
 
+# %% ../../nbs/book/02_triton_scan.ipynb #bee2707c
 def _time_first(x): return rearrange(x, 'b d l -> b l d').contiguous()
 
 def _ready(u, delta, A, B, C, D, bias, width):
@@ -155,6 +157,7 @@ def _launch(kernel, programs, *tensors, **numbers):
     "Launch one warp a program, on the device of the tensors."
     with torch.cuda.device_of(tensors[0]): kernel[(programs,)](*tensors, **numbers, num_warps=1)
 
+# %% ../../nbs/book/02_triton_scan.ipynb #f9722caa
 def _programs(b, size, BD): return b*size['G']*size['S']*triton.cdiv(size['D'] // size['G'], BD)
 
 def _carry(ends, total, A2, first, size, reverse):
@@ -338,6 +341,7 @@ def _scan_backward(dy: Tensor, dlast: Tensor, states: Tensor, u: Tensor, delta: 
     inputs = u, delta, A, B, C, D, bias
     return [g.to(x.dtype) for g, x in zip(_backward(dy, dlast, states, *inputs, softplus), inputs)]
 
+# %% ../../nbs/book/02_triton_scan.ipynb #4a46c788
 @_scan_backward.register_fake
 def _(dy, dlast, states, u, delta, *rest):
     like = [torch.empty_like(rearrange(x, 'b d l -> b l d'), memory_format=torch.contiguous_format) for x in (u, delta)]
@@ -362,6 +366,7 @@ def available() -> bool: # CUDA, or TRITON_INTERPRET=1 set before Triton was imp
     "Whether the kernels can run in this process."
     return bool(INTERPRETED) or torch.cuda.is_available()
 
+# %% ../../nbs/book/02_triton_scan.ipynb #be26e4ab
 def _check_triton(u, *rest):
     "What the kernels do not take, on top of what no scan takes."
     _check(u, *rest)

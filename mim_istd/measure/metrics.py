@@ -343,16 +343,6 @@ def update(self:ThresholdSweep, score, target, *, from_logits=False):
         self.counts = [c + count_image(s > cut, t, self.protocol, truth=truth) for c, cut in zip(self.counts, cuts)]
     return self
 
-# %% ../../nbs/book/09_metrics.ipynb #2332e363
-@patch
-def leave_out(self:SegmentationMetrics,
-    pixels, # of the images that were added last, how many count nowhere
-): self.counts.pixels -= sum(pixels)
-
-@patch
-def leave_out(self:ThresholdSweep, pixels):
-    for c in self.counts: c.pixels -= sum(pixels)
-
 # %% ../../nbs/book/09_metrics.ipynb #4ba5a0e3
 @patch
 def compute(self:ThresholdSweep):
@@ -365,6 +355,16 @@ def compute(self:ThresholdSweep):
     x, y = np.r_[1, out['FPR'], 0], np.r_[1, out['TPR'], 0]
     out['auc'] = float(((x[:-1] - x[1:]) * (y[:-1] + y[1:]) / 2).sum())
     return out
+
+# %% ../../nbs/book/09_metrics.ipynb #2332e363
+@patch
+def leave_out(self:SegmentationMetrics,
+    pixels, # of the images that were added last, how many count nowhere
+): self.counts.pixels -= sum(pixels)
+
+@patch
+def leave_out(self:ThresholdSweep, pixels):
+    for c in self.counts: c.pixels -= sum(pixels)
 
 # %% ../../nbs/book/09_metrics.ipynb #1a9e6a5d
 def learner_metrics(
