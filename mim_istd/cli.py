@@ -9,7 +9,7 @@ __all__ = ['main']
 import contextlib, os, re, shutil, signal, sys
 from pathlib import Path
 
-from .command.detect import run_demo, run_detect, run_table, try_to_write
+from .command.detect import progress_bar, run_demo, run_detect, run_table, try_to_write
 from .command.options import build_parser, complain
 from .files import list_weights
 
@@ -89,7 +89,7 @@ def _calibrate(args):
     from mim_istd.detection.detector import Detector
     if args.out: try_to_write(Path(args.out).parent)
     sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
-    made = calibrate(detector, sets, args.lists, args.split, progress=sys.stderr.isatty())
+    with progress_bar() as bar: made = calibrate(detector, sets, args.lists, args.split, progress=bar)
     out = save_calibration(args.weights, made, args.out)
     for line in _calibration_lines(made): print(line)
     print(f'weights: {out}')

@@ -6,7 +6,7 @@
 __all__ = ['run_evaluate']
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #ba880347
-import re, sys
+import math, re
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #d56c430c
 def _read_predictions(args):
@@ -17,16 +17,16 @@ def _read_predictions(args):
     for name in (k for k, v in used.items() if v):
         raise ValueError(f'--predictions measures files, and no network runs: leave '
                          f'--{name.replace("_", "-")} out')
-    return lambda data, protocol, also: evaluate_predictions(args.predictions, data, protocol, sys.stderr.isatty(),
-                                                             threshold=args.threshold, also=also)
+    return lambda data, protocol, also, bar: evaluate_predictions(args.predictions, data, protocol, bar,
+                                                                  threshold=args.threshold, also=also)
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
 def _by_maps(detector, args):
     "The same of the score maps that `detect` thresholds, as if they had been written."
     from mim_istd.measure.evaluation import evaluate_predictions
     if args.tta: raise ValueError('--tta averages scores of images at their own size: leave it or --scale out')
-    return lambda data, protocol, also: evaluate_predictions(
-        lambda name: detector.score(data.read(data.names.index(name))[0]), data, protocol, sys.stderr.isatty(),
+    return lambda data, protocol, also, bar: evaluate_predictions(
+        lambda name: detector.score(data.read(data.names.index(name))[0]), data, protocol, bar,
         threshold=args.threshold, also=also)
 
 def _run_filter(detector, args):
@@ -37,9 +37,16 @@ def _run_filter(detector, args):
     for name in (k for k in ('more', 'intervals', 'curve') if getattr(args, k)):
         raise ValueError(f'--{name} looks at score maps, and {args.model} is measured without keeping any: write its '
                          f"masks by 'mim-istd detect', and measure them by --predictions")
-    return lambda data, protocol, also: evaluate_classical(data, [detector.method], protocol, None, sys.stderr.isatty(),
-                                                           args.threshold)[args.model]
+    return lambda data, protocol, also, bar: evaluate_classical(_Watched(data, bar), [detector.method], protocol, None,
+                                                                False, args.threshold)[args.model]
 
+class _Watched:
+    "A set whose images are read in turn, and move a bar."
+    def __init__(self, data, bar): self.data, self.bar = data, iter(bar(range(len(data))))
+    def __len__(self): return len(self.data)
+    def read(self, i):
+        next(self.bar)
+        return self.data.read(i)
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #77c57bfa
 def _at_point(detector, args):
@@ -49,23 +56,26 @@ def _at_point(detector, args):
     for name, why in dict(tta='averages scores that the calibration was not made for',
                           curve='goes through all thresholds').items():
         if getattr(args, name): raise ValueError(f'--{name} {why}: leave it or --operating-point out')
-    def measure(data, protocol, also):
+    def measure(data, protocol, also, bar):
         reported = lambda name: detector(data.folder.images[name]).mask.astype(np.float32)
-        return evaluate_predictions(reported, data, protocol, sys.stderr.isatty(), threshold=args.threshold, also=also)
+        return evaluate_predictions(reported, data, protocol, bar, threshold=args.threshold, also=also)
     return measure
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #f3204f45
 def _measurer(args):
-    "The function of a data set, a protocol and further metrics that gives the figures."
-    if args.predictions: return _read_predictions(args)
-    from mim_istd.command.labels import measured_detector
-    from mim_istd.measure.evaluation import evaluate
+    "The function that gives the figures, and what --json says of how they were made."
+    from mim_istd.command.labels import how_measured, measured_detector
+    if args.predictions: return _read_predictions(args), how_measured(args)
     detector = measured_detector(args)
+    return _measure_detector(detector, args), how_measured(args, detector)
+
+def _measure_detector(detector, args):
+    from mim_istd.measure.evaluation import evaluate
     if detector.method: return _run_filter(detector, args)
     if args.operating_point is not None: return _at_point(detector, args)
     if args.scale != 1: return _by_maps(detector, args)
-    return lambda data, protocol, also: evaluate(
-        detector.model, data, protocol, progress=sys.stderr.isatty(), threshold=args.threshold, tta=args.tta,
+    return lambda data, protocol, also, bar: evaluate(
+        detector.model, data, protocol, progress=bar, threshold=args.threshold, tta=args.tta,
         resize=detector.card.get('input_size'), also=also)
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #7d8bb4a0
@@ -91,17 +101,25 @@ def _with_extras(figures, extras):
     return figures
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #d709066a
+def _row(r, name, keys):
+    "One line of those figures that are defined; no line without any."
+    plain = lambda k: re.sub('^(target|loc|seg)_', '', k)
+    figures = '  '.join(f'{plain(k)} {100*r[k]:.2f}' for k in keys if k in r and not math.isnan(r[k]))
+    return [f'  {name}: {figures}'] * bool(figures)
+
 def _more_lines(r):
     "What is printed of the extras, line by line."
-    plain = lambda k: re.sub('^(target|loc|seg)_', '', k)
-    percent = lambda names: '  '.join(f'{plain(k)} {100*r[k]:.2f}' for k in names)
+    lost = lambda part: [k for k in r if k.startswith(f'{part}_') and k != f'{part}_IoU']
     if 'hIoU' in r:
-        yield '  targets: ' + percent([k for k in ('target_precision', 'target_recall', 'target_F1', 'AP') if k in r])
-        yield f"  {percent(('hIoU',))} = localisation {100*r['loc_IoU']:.2f} × segmentation {100*r['seg_IoU']:.2f}"
-        yield '  lost in localisation: ' + percent([k for k in r if k.startswith('loc_') and k != 'loc_IoU'])
-        yield '  lost in segmentation: ' + percent([k for k in r if k.startswith('seg_') and k != 'seg_IoU'])
+        yield from _row(r, 'targets', ('target_precision', 'target_recall', 'target_F1', 'AP'))
+        outlines = 'undefined: no target is found' if math.isnan(r['seg_IoU']) else f"{100*r['seg_IoU']:.2f}"
+        if not math.isnan(r['hIoU']):
+            yield f"  hIoU {100*r['hIoU']:.2f} = localisation {100*r['loc_IoU']:.2f} × segmentation {outlines}"
+        yield from _row(r, 'lost in localisation', lost('loc'))
+        yield from _row(r, 'lost in segmentation', lost('seg'))
     scaled = lambda k, v: f'{(1e6 if k == "Fa" else 100)*v:.1f}'
-    bounds = [f'{plain(k)} {scaled(k, low)}–{scaled(k, high)}' for k, (low, high) in r.get('intervals', {}).items()]
+    bounds = [f'{re.sub("^target_", "", k)} {scaled(k, low)}–{scaled(k, high)}'
+              for k, (low, high) in r.get('intervals', {}).items() if not math.isnan(low)]
     if bounds: yield '  95 % intervals: ' + '  '.join(bounds)
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #1de509b4
@@ -119,11 +137,12 @@ def _check(args):
 # %% ../../nbs/workshop/command/evaluate.ipynb #c8558388
 def _one_protocol(args, data, name, measure):
     "Figures and FROC curve (or None) under one protocol."
+    from mim_istd.command.detect import progress_bar
     from mim_istd.data.sets import IRSTDataset
     from mim_istd.measure.curves import froc
     from mim_istd.measure.metrics import get_protocol
-    extras = _extras(args, name)
-    figures = measure(IRSTDataset(data, args.split, args.lists, target=get_protocol(name).truth), name, extras.values())
+    extras, view = _extras(args, name), IRSTDataset(data, args.split, args.lists, target=get_protocol(name).truth)
+    with progress_bar() as bar: figures = measure(view, name, extras.values(), bar)
     return _with_extras(figures, extras), froc(extras['sweep']) if args.curve else None
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #e271eaa4
@@ -139,10 +158,10 @@ def run_evaluate(
     from mim_istd.measure.metrics import report
     _check(args)
     if args.labels: return evaluate_on_labels(args)
-    measure, figures, curves = _measurer(args), {}, {}
+    (measure, made), figures, curves = _measurer(args), {}, {}
     for name in args.protocol:
         figures[name], curves[name] = _one_protocol(args, data, name, measure)
         if not figures[name]['targets']: complain(f'note: no mask holds a target by the rule of {name}')
         print('\n'.join([f'{name}: {report(figures[name])}', *_more_lines(figures[name])]), flush=True)
     if args.curve: write_curves(curves, args.curve)
-    if args.json: write_whole(args.json, to_json(figures) + '\n')
+    if args.json: write_whole(args.json, to_json({k: r | {'made_with': made} for k, r in figures.items()}) + '\n')

@@ -58,6 +58,7 @@ _EXAMPLES = """examples:
   mim-istd detect flight.mp4 --track --format csv film        … and drawn into a film
   mim-istd detect frames --format json coco yolo              boxes for other programs
   mim-istd detect frames --shard 3/16            the third of 16 parts of the folder, each on a machine of its own
+  mim-istd detect frames -o found --resume       go on after a stop; what is done is kept
   mim-istd detect frames --sequence --fps 25     the files of a folder are the frames of one stream
   mim-istd detect cam.raw --raw 640x512xuint16   frames without a header, see also --raw-offset and --raw-endian
   mim-istd detect frames --ignore symbols.png    nothing is a target where this mask is white
@@ -72,7 +73,8 @@ _RESULTS = """written to OUT, for each image NAME:
   NAME.json         for each target: x, y (centroid, pixels), box (x0, y0, x1, y1; the last two exclusive),
                     area (pixels), peak and mean score (0 to 1), scr (signal-to-clutter ratio),
                     score (probability that it is real in images like those of the calibration that the
-                    weights carry; without one the peak)
+                    weights carry; without one the peak); and made_with: version, weights and their SHA-256,
+                    scale, operating point, further options
   labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, peak score
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
 NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds);
@@ -194,20 +196,28 @@ def _command(commands, name, help, epilog):
     p.add_argument('--debug', action='store_true', help='show where an error came from')
     return p
 
+# %% ../../nbs/workshop/command/options.ipynb #2d9801e7
+def _perhaps(text, names):
+    "The name that was nearly written, as a question in brackets; nothing if there is none."
+    import difflib
+    near = difflib.get_close_matches(text, names, 1)
+    return f' (did you mean {near[0]}?)' if near else ''
+
 # %% ../../nbs/workshop/command/options.ipynb #026f18ee
 def _name_among(names, or_file=''):
     "An argparse type: one of these names, or, if that is what `or_file` calls it, a file that is there."
     def name(text):
         if text in names or or_file and Path(text).expanduser().is_file(): return text
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(names)}{or_file}")
+        raise argparse.ArgumentTypeError(f"{text!r}{_perhaps(text, names)} is none of {', '.join(names)}{or_file}")
     return name
 
 # %% ../../nbs/workshop/command/options.ipynb #fc799c5d
 def _weights(text):
     "An argparse type: weights of the package, or a file or folder that is there."
     if text in ('default', *list_weights()) or Path(text).expanduser().exists(): return text
-    raise argparse.ArgumentTypeError(f"No weights file or run folder {text!r}, and of the package there are "
-                                     f"{', '.join(list_weights())}; 'mim-istd train' makes others")
+    names = list_weights()
+    raise argparse.ArgumentTypeError(f"No weights file or run folder {text!r}{_perhaps(text, names)}, and of the "
+                                     f"package there are {', '.join(names)}; 'mim-istd train' makes others")
 
 # %% ../../nbs/workshop/command/options.ipynb #090e8690
 _NETWORKS = ('laptop, wide, sharp, outer, paper, arxiv, tgrs, pyramid; to compare with, acm-fpn, acm-unet, alcnet, '
@@ -289,6 +299,9 @@ def _add_outputs(p):
                    metavar='KIND',
                    help='what to write, of overlay, mask, json, csv (default: these four), yolo, coco, film')
     _add_coco_ids(p)
+    p.add_argument('--resume', action='store_true',
+                   help='go on with a run into OUT that was stopped; what it has done is kept, if it was made with the '
+                        'same weights and options')
     p.add_argument('--no-overlay', action='store_true', help='all but the overlays')
     p.add_argument('-q', '--quiet', action='store_true', help='no line for each image')
 
@@ -392,7 +405,8 @@ def _add_evaluate(commands):
     _add_weights_option(p)
     _add_model(p)
     p.add_argument('--labels', metavar='PATH',
-                   help='DATA is images or a film, and these are its boxes or points (YOLO, VOC, COCO, CSV)')
+                   help='DATA is images or a film, and these are its boxes or points (YOLO, VOC, COCO, CSV); an '
+                        'image without any counts as one without targets')
     p.add_argument('--predictions', metavar='FOLDER',
                    help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
@@ -406,8 +420,9 @@ def _add_evaluate(commands):
                         "with --labels, COCO's average precision of boxes")
     p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
     p.add_argument('--curve', metavar='FILE',
-                   help='write Pd over false alarms an image and a megapixel there, as .png or .json')
-    p.add_argument('--json', metavar='FILE', help='write all figures and counts there')
+                   help='write Pd over false alarms an image and a megapixel there, as .png or .json; the curve may '
+                        'run backwards, because blobs run together where the threshold is low')
+    p.add_argument('--json', metavar='FILE', help='write all figures and counts there, and what they are of')
 
 # %% ../../nbs/workshop/command/options.ipynb #c42f94e4
 def _add_calibrate(commands):

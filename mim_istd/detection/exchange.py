@@ -80,10 +80,12 @@ def _write(self:CocoFiles, name, *parts):
 
 # %% ../../nbs/workshop/detection/exchange.ipynb #1f998ac8
 @patch
-def close(self:CocoFiles):
+def close(self:CocoFiles,
+    empty=False, # also without an image
+):
     "Write both files, if any image was added."
     try:
-        if self.used:
+        if self.used or empty:
             self._write('coco.json', '{"images": [\n', 'images', '\n],\n"annotations": [\n', 'annotations',
                         '\n],\n"categories": [{"id": 1, "name": "target"}]}\n')
             self._write('coco_results.json', '[\n', 'results', '\n]\n')

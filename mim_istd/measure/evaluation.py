@@ -107,7 +107,10 @@ def _there(device):
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #c8cc817b
 def _counted(n, progress):
-    "The numbers below n, with a bar if one is wanted and fastprogress, a part of the extras, is there to draw it."
+    """The numbers below n; with a bar if one is wanted and fastprogress, a part of the extras, is there to draw it.
+
+    A function is given the range, and gives its numbers."""
+    if callable(progress): return progress(range(n))
     if not progress: return range(n)
     try: from fastprogress.fastprogress import progress_bar
     except ImportError: return range(n)
@@ -189,7 +192,7 @@ def evaluate(
     dataset, # `IRSTDataset`, or any sequence of (image (1, H, W), mask (1, H, W))
     protocol='basicirstd', # name or `Protocol`
     batch_size=1, # neighbours of one size are taken together
-    progress=False, # show a bar
+    progress=False, # show a bar; or a function that goes through a range
     *, threshold=0.5, # on the probability
     tta=False, # average over the four flips
     resize=None, # side of the square that is shown; None: as the learner's recipe says, else the image as it is
@@ -298,7 +301,7 @@ def evaluate_predictions(
     predictions, # folder of masks or score maps; or a function that maps an image's name to its map (H, W), 0 to 1
     dataset, # `IRSTDataset`
     protocol='basicirstd', # name or `Protocol`
-    progress=False, # show a bar
+    progress=False, # show a bar; or a function that goes through a range
     *, threshold=0.5, # a pixel is predicted where its score is strictly above
     ignore=None, # as for `evaluate`
     also=(), # as for `evaluate`
