@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'for_gpu', 'check_precision', 'computing_in', 'standardize_on_device', 'Recorded', 'scan_grids',
-           'compile_scans', 'DeviceScores', 'find_devices']
+           'compile_kernels', 'DeviceScores', 'find_devices']
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #gee3190f
-import contextlib, os, threading
+import contextlib, os, threading, warnings
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,18 +19,23 @@ from ..data.sets import image_statistics
 from .processor import _write_in_place, fold_norms
 from ..measure.evaluation import torch_device
 from ..model.block import MiMBlock
+from ..model.scan import _module
 from ..model.ss2d import SS2D
 from ..training.losses import first_output
 from ..training.steps import record_graph
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #gea0af3b
+def _gpu_layers(): return _module('mim_istd.detection.gpu_layers', needed=False)   # None without Triton
+
 def for_gpu(
     network, # in evaluation mode; left as it is
-    innermost=False, # whether the channels of a pixel lie together
+    innermost=False, # whether the channels of a pixel lie together; there are no kernels for that
+    kernels=True, # put layers with kernels in, if Triton is there
 ) -> torch.nn.Module: # a copy with the same calls and the same logits up to rounding
     "A copy of a network that is faster on a GPU. It cannot be trained, and has other names for its weights."
     network = fold_norms(network.eval())
     _write_in_place(network)
+    if kernels and not innermost and (ours := _gpu_layers()): ours.put_kernels(network)
     network.channels_innermost = innermost
     return network.to(memory_format=torch.channels_last if innermost else torch.contiguous_format)
 
@@ -181,18 +186,31 @@ def _trials(network):
     grids = lambda m, p: [(1, p, p), (2**13, p, p)] if p else scan_grids(m.d_inner, len(m.directions))
     return [(m, (*g, m.out_proj.out_features)) for m, p in _kinds_of_scans(network) for g in grids(m, p)]
 
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #a5a35b6e
+def _try_layers(network, pool, precision):
+    "Compile what `put_kernels` has put in; where that fails, the plain layers take over."
+    ours = _gpu_layers()
+    if precision == 'bf16' or not ours: return
+    try:
+        for done in [pool.submit(torch.inference_mode()(trial)) for trial in ours.kernel_trials(network)]: done.result()
+    except torch.cuda.OutOfMemoryError: raise
+    except Exception as e:   # no C compiler, an old driver, …
+        warnings.warn(f'kernels cannot be compiled here ({type(e).__name__}: {e}); slower layers are used')
+        ours.put_plain(network)
+
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #ge10e71e
 @torch.inference_mode()
-def compile_scans(
+def compile_kernels(
     network, # on a GPU
     precision='fp32', # in which it will be run
     threads=None, # None: as many as there are cores, up to 16
 ):
-    "Compile what the scans of a network need for images of any size."
+    "Compile what a network needs for images of any size."
     def run(layer, shape):
         device = layer.out_proj.weight.device
         with torch.inference_mode(), _half(precision, device): layer(torch.zeros(shape, device=device))
     with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+        _try_layers(network, pool, precision)
         for done in [pool.submit(run, *trial) for trial in _trials(network)]: done.result()
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #gda012c7
@@ -245,7 +263,7 @@ def _together(images, device):
 def _compile(self:DeviceScores):
     "Compile for images of any size, once."
     self.compiled = True
-    compile_scans(self.network, self.precision)
+    compile_kernels(self.network, self.precision)
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #5af6992e
 @patch
