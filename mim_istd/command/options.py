@@ -286,7 +286,8 @@ def _add_speed(p):
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1'; several, as 'cuda:0,cuda:1', share the images, and "
                                     "'all' is all GPUs (default: a GPU if there is one)")
     p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16'), default='fp32',
-                   help='on a GPU, how exactly scores are computed; tf32 and bf16 are faster (default: fp32)')
+                   help='on a GPU, how exactly scores are computed (default: fp32, for which the default '
+                        'network has the fastest kernels)')
     p.add_argument('--jobs', type=_between(int, 0, _ANY), metavar='N',
                    help='processes that read and write files beside the network, at most four for each core; 0: none '
                         '(default: up to 12 for each GPU where there are many images, else 0)')

@@ -146,7 +146,7 @@ class Detector:
         ignore=None, # regions where nothing is a target: a mask, or a folder of masks, see `Ignored`
         keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
         operating_point=None, # 'few-false', 'balanced', 'find-all', or the least probability; None: all above threshold
-        precision='fp32', # on a GPU also 'tf32' or 'bf16', which are faster
+        precision='fp32', # on a GPU also 'tf32' or 'bf16', with fewer bits
         scale=1, # images are shown at so many times their size: 0.5 for targets twice as large as those in training
     ):
         self.device, self.threshold, self.min_area = torch_device(device), _check_threshold(threshold), min_area

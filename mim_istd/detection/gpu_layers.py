@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FastConv', 'FastGated', 'FastNorm', 'WordMatrix', 'put_kernels', 'kernel_trials', 'put_plain']
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #b4a80b7a
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #ad8b5587
 import torch
 from fastcore.basics import patch
 from torch import nn
@@ -17,7 +17,7 @@ from ..kernels.inference import by_taps, convolve, gate_residual, norm_rows
 from ..model.block import ConvMixer, MiMBlock
 from ..model.layers import CBAM
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #4c2dce8f
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #cd9932df
 def _fits(
     x, # (B, …)
     growth=1, # numbers of the largest map that the layer makes, for each of `x`
@@ -27,7 +27,7 @@ def _fits(
     return (takes(x) and x.dtype == torch.float32 and not plain and x[0].numel()*max(1, growth) < 2**31 and len(x) < 2**16
             and (INTERPRETED or torch.cuda.get_device_capability(x.device) >= (8, 0)))
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #1951f5c6
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #006d404e
 def _is_known(layer):
     "Whether a layer is a convolution that the kernel can do."
     if type(layer) is not nn.Conv2d: return False
@@ -36,7 +36,7 @@ def _is_known(layer):
             and layer.groups == 1 and layer.stride[0] == layer.stride[1] and layer.padding_mode == 'zeros'
             and (O in (16, 32) if C == 1 else O in (16, 32, 64, 128) and C % 16 == 0 and C <= 256))
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #9f6a2a87
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #a5d216ae
 class FastConv(nn.Module):
     "A convolution, with the ReLU behind it if there is one: (B, C, H, W) to (B, O, H/stride, W/stride)."
     def __init__(self, layer, relu=False):
@@ -52,7 +52,7 @@ class FastConv(nn.Module):
         if not _fits(x, self.growth): return self.plain(x)
         return convolve(x, self.by_taps, self.shift, self.side, self.stride, self.relu)
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #1a6f9654
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #54e9f0e9
 def _is_gated(layer):
     "Whether a layer is a gated residual block, folded, that the kernels can do."
     if not isinstance(layer, _InPlace) or len(layer.body) != 3 or not isinstance(layer.body[-1], CBAM): return False
@@ -61,7 +61,7 @@ def _is_gated(layer):
     return (bare and _is_known(first) and _is_known(second) and type(gates.spatial.conv) is nn.Conv2d
             and gates.spatial.conv.bias is None and (isinstance(skip, nn.Identity) or _is_known(skip[0])))
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #d25e392a
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #e1623793
 class FastGated(nn.Module):
     "A gated residual block."
     def __init__(self, block):
@@ -78,7 +78,7 @@ class FastGated(nn.Module):
 
     def finish(self, x, skip): return gate_residual(x, self.into, self.back, self.window, skip)
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #c6d5d97d
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #55ad5c3c
 class FastNorm(nn.LayerNorm):
     "Layer norm over the last axis, (…, D), of the weights of another one."
     def __init__(self, norm):
@@ -87,7 +87,7 @@ class FastNorm(nn.LayerNorm):
 
     def forward(self, x): return norm_rows(x, self.weight, self.bias, self.eps) if _fits(x[None]) else super().forward(x)
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #30be374f
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #838e2f90
 class WordMatrix(nn.Module):
     "`ConvMixer` of words, (N, p, p, c), folded, as a matrix."
     def __init__(self, mixer, p):
@@ -100,14 +100,14 @@ class WordMatrix(nn.Module):
 
     def forward(self, x): return F.linear(x.flatten(1), self.weight, self.bias).relu_().view(x.shape)
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #e523cef3
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #b4c1d5d2
 def _outside(module):
     "A module and those in it, but not those in layers of this chapter."
     yield module
     if isinstance(module, (FastConv, FastGated, FastNorm, WordMatrix)): return
     for child in module.children(): yield from _outside(child)
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #09c5be24
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #6b2309ff
 def _put_convolutions(network):
     "Faster convolutions in every sequence of layers"
     for parent in [m for m in _outside(network) if isinstance(m, nn.Sequential)]:
@@ -118,7 +118,7 @@ def _put_convolutions(network):
             parent._modules[name] = FastConv(layer, relu)
             if relu: parent._modules[after] = nn.Identity()
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #65693f56
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #ea5ae53f
 def _put(network, is_one, make):
     "Other layers in the place of all that are meant"
     for parent in list(_outside(network)):
@@ -131,7 +131,7 @@ def _is_norm(layer):
 
 def _is_mixer(layer): return isinstance(layer, ConvMixer) and isinstance(layer.body[1], nn.ReLU)
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #534292ee
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #b56a5dd6
 def put_kernels(
     network, # in evaluation mode, with folded norms, as `for_gpu` has it; changed
 ) -> nn.Module: # `network`
@@ -143,7 +143,7 @@ def put_kernels(
     _put_convolutions(network)
     return network
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #087f951d
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #7ba01cbd
 def kernel_trials(
     network, # with the layers of `put_kernels`
 ) -> list: # of functions without arguments
@@ -160,7 +160,7 @@ def kernel_trials(
             kinds[D] = lambda m=m, D=D: m(zeros(m.weight, 1, D))
     return list(kinds.values())
 
-# %% ../../nbs/workshop/detection/gpu_layers.ipynb #34db2f0f
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #c803d9eb
 def put_plain(
     network, # with the layers of `put_kernels`; changed
 ) -> nn.Module: # `network`

@@ -6,20 +6,20 @@
 __all__ = ['convolution_kernel', 'grey_kernel', 'by_taps', 'convolve', 'statistics_kernel', 'channel_gate_kernel',
            'gate_channels', 'pixel_statistics_kernel', 'gate_kernel', 'gate_residual', 'norm_kernel', 'norm_rows']
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #5d2fe048
+# %% ../../nbs/workshop/kernels/inference.ipynb #fa51fabe
 import torch
 import triton
 import triton.language as tl
 from .common import launcher
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #27b01ec5
+# %% ../../nbs/workshop/kernels/inference.ipynb #7abdb43f
 @triton.jit
 def _seen(y, x, tap, H, W, K: tl.constexpr, S: tl.constexpr):
     "Where a tap looks for output pixels (y, x), and whether that is inside the image."
     y, x = y*S + tap//K - K//2, x*S + tap % K - K//2
     return y*W + x, (y >= 0) & (y < H) & (x >= 0) & (x < W)
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #098260d1
+# %% ../../nbs/workshop/kernels/inference.ipynb #d1c2b6dc
 @triton.jit(do_not_specialize=['H', 'W', 'OH', 'OW'])
 def convolution_kernel(X, WEIGHT, BIAS, OUT, H, W, OH, OW, C: tl.constexpr, O: tl.constexpr, K: tl.constexpr,
                        S: tl.constexpr, RELU: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
@@ -36,7 +36,7 @@ def convolution_kernel(X, WEIGHT, BIAS, OUT, H, W, OH, OW, C: tl.constexpr, O: t
     if RELU: acc = tl.maximum(acc, 0.)
     tl.store(OUT + image*O*OH*OW + o[None, :]*(OH*OW) + p[:, None], acc, ok[:, None])
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #856147c7
+# %% ../../nbs/workshop/kernels/inference.ipynb #0258c8d7
 @triton.jit(do_not_specialize=['H', 'W', 'OH', 'OW'])
 def grey_kernel(X, WEIGHT, BIAS, OUT, H, W, OH, OW, O: tl.constexpr, K: tl.constexpr, S: tl.constexpr,
                 RELU: tl.constexpr, BM: tl.constexpr):
@@ -48,14 +48,14 @@ def grey_kernel(X, WEIGHT, BIAS, OUT, H, W, OH, OW, O: tl.constexpr, K: tl.const
     if RELU: acc = tl.maximum(acc, 0.)
     tl.store(OUT + image*O*OH*OW + o[:, None]*(OH*OW) + p[None, :], acc, ok[None, :])
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #55b66660
+# %% ../../nbs/workshop/kernels/inference.ipynb #9867306a
 def by_taps(
     weight # (O, C, side, side), as `nn.Conv2d` has it
 ): # (side·side·C, O)
     "The weights of a convolution in the order in which `convolve` reads them."
     return weight.permute(2, 3, 1, 0).reshape(-1, len(weight)).contiguous()
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #0e370d61
+# %% ../../nbs/workshop/kernels/inference.ipynb #b2b785ba
 def _tile(O):
     "Pixels, channels and warps of a program that makes some of O channels."
     return (128, 32, 4) if O == 32 else (64, min(O, 64), 2)
@@ -81,7 +81,7 @@ def convolve(
                                                            BM, BN, 16, num_warps=warps, num_stages=3)
     return out
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #7230a470
+# %% ../../nbs/workshop/kernels/inference.ipynb #9d1d63b3
 @triton.jit(do_not_specialize=['PER'])
 def statistics_kernel(X, OUT, M, PER, BM: tl.constexpr):
     "Sum and greatest value of a part of a channel's M pixels."
@@ -95,7 +95,7 @@ def statistics_kernel(X, OUT, M, PER, BM: tl.constexpr):
     tl.store(place, tl.sum(total, 0))
     tl.store(place + 1, tl.max(most, 0))
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #fb30eaa4
+# %% ../../nbs/workshop/kernels/inference.ipynb #02513653
 @triton.jit(do_not_specialize=['M', 'PARTS'])
 def channel_gate_kernel(STATS, INTO, BACK, GATE, M, PARTS, C: tl.constexpr, HIDDEN: tl.constexpr, MOST: tl.constexpr):
     image, c, q = tl.program_id(0), tl.arange(0, C), tl.arange(0, MOST)
@@ -109,7 +109,7 @@ def channel_gate_kernel(STATS, INTO, BACK, GATE, M, PARTS, C: tl.constexpr, HIDD
         acc += hidden*tl.load(BACK + c*HIDDEN + j)
     tl.store(GATE + image*C + c, tl.sigmoid(acc))
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #14c4316a
+# %% ../../nbs/workshop/kernels/inference.ipynb #145695d5
 _PARTS = 64   # of a channel, at most
 
 @launcher
@@ -128,7 +128,7 @@ def gate_channels(
     channel_gate_kernel[(B,)](found, into, back, gate, M, parts, C, len(into), _PARTS)
     return gate
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #9a2dc223
+# %% ../../nbs/workshop/kernels/inference.ipynb #4c86cee0
 @triton.jit
 def pixel_statistics_kernel(X, GATE, OUT, M, C: tl.constexpr, BM: tl.constexpr):
     "Mean and greatest value over the gated channels of each pixel."
@@ -138,7 +138,7 @@ def pixel_statistics_kernel(X, GATE, OUT, M, C: tl.constexpr, BM: tl.constexpr):
     tl.store(OUT + image*2*M + p, tl.sum(x, 0)/C, p < M)
     tl.store(OUT + image*2*M + M + p, tl.max(x, 0), p < M)
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #bd497a9e
+# %% ../../nbs/workshop/kernels/inference.ipynb #8e63a8a0
 @triton.jit(do_not_specialize=['H', 'W'])
 def gate_kernel(X, GATE, TWO, WINDOW, SKIP, OUT, H, W, M, C: tl.constexpr, K: tl.constexpr, BM: tl.constexpr):
     "relu(x · gate of its channel · gate of its pixel + skip)."
@@ -152,7 +152,7 @@ def gate_kernel(X, GATE, TWO, WINDOW, SKIP, OUT, H, W, M, C: tl.constexpr, K: tl
     x = tl.load(X + place, ok, 0.)*tl.load(GATE + image*C + c)[:, None]*tl.sigmoid(acc)[None, :]
     tl.store(OUT + place, tl.maximum(x + tl.load(SKIP + place, ok, 0.), 0.), ok)
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #d9d75e2e
+# %% ../../nbs/workshop/kernels/inference.ipynb #6237de7d
 @launcher
 def gate_residual(
     x, # (B, C, H, W), C a power of two; overwritten
@@ -170,7 +170,7 @@ def gate_residual(
     gate_kernel[grid](x, gate, two, window, skip, x, H, W, M, C, window.shape[-1], BM)
     return x
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #5c26e9b7
+# %% ../../nbs/workshop/kernels/inference.ipynb #3b6e7a42
 @triton.jit(do_not_specialize=['ROWS'])
 def norm_kernel(X, WEIGHT, BIAS, OUT, ROWS, eps, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr):
     r, d = tl.program_id(0).to(tl.int64)*BM + tl.arange(0, BM), tl.arange(0, BD)
@@ -181,7 +181,7 @@ def norm_kernel(X, WEIGHT, BIAS, OUT, ROWS, eps, D: tl.constexpr, BD: tl.constex
     weight, bias = (tl.load(WEIGHT + d, d < D, 0.), tl.load(BIAS + d, d < D, 0.))
     tl.store(OUT + place, x*weight[None, :] + bias[None, :], ok)
 
-# %% ../../nbs/workshop/kernels/inference.ipynb #3fcb6e62
+# %% ../../nbs/workshop/kernels/inference.ipynb #be699cf3
 @launcher
 def norm_rows(
     x, # (…, D), D up to 1024
