@@ -24,7 +24,8 @@ def _fits(
 ):
     "Whether the kernels can read a tensor, and count what lies in it."
     plain = torch.is_autocast_enabled(x.device.type) or torch.is_grad_enabled() and x.requires_grad
-    return (takes(x) and x.dtype == torch.float32 and not plain and x[0].numel()*max(1, growth) < 2**31 and len(x) < 2**16
+    return (takes(x) and x.dtype == torch.float32 and not plain
+            and x[0].numel()*max(1, growth) < 2**31 and len(x) < 2**16
             and (INTERPRETED or torch.cuda.get_device_capability(x.device) >= (8, 0)))
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #006d404e
@@ -70,8 +71,9 @@ class FastGated(nn.Module):
         self.plain, self.first, self.second = block, FastConv(first, True), FastConv(second)
         self.skip = nn.Identity() if isinstance(block.skip, nn.Identity) else FastConv(block.skip[0])
         mlp = gates.channel.mlp
-        weights = dict(into=mlp[0].weight.flatten(1), back=mlp[2].weight.flatten(1), window=gates.spatial.conv.weight[0])
-        for name, w in weights.items(): self.register_buffer(name, w.detach().contiguous(), persistent=False)
+        into, back = (mlp[k].weight.flatten(1) for k in (0, 2))
+        for name, w in dict(into=into, back=back, window=gates.spatial.conv.weight[0]).items():
+            self.register_buffer(name, w.detach().contiguous(), persistent=False)
 
     def forward(self, x):
         return self.finish(self.second(self.first(x)), self.skip(x)) if _fits(x, self.first.growth) else self.plain(x)
@@ -85,7 +87,8 @@ class FastNorm(nn.LayerNorm):
         super().__init__(norm.normalized_shape, norm.eps)
         self.weight, self.bias = norm.weight, norm.bias
 
-    def forward(self, x): return norm_rows(x, self.weight, self.bias, self.eps) if _fits(x[None]) else super().forward(x)
+    def forward(self, x):
+        return norm_rows(x, self.weight, self.bias, self.eps) if _fits(x[None]) else super().forward(x)
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #838e2f90
 class WordMatrix(nn.Module):
@@ -154,7 +157,8 @@ def kernel_trials(
             C = len(m.by_taps)//m.side**2
             kinds[C, m.by_taps.shape[1], m.side, m.stride, m.relu] = lambda m=m, C=C: m(zeros(m.by_taps, 1, C, 16, 16))
         if isinstance(m, FastGated):
-            kinds[m.into.shape, m.window.shape] = lambda m=m: m.finish(*(zeros(m.into, 1, m.into.shape[1], 16, 16) for _ in 'xs'))
+            shape = 1, m.into.shape[1], 16, 16
+            kinds[m.into.shape, m.window.shape] = lambda m=m, s=shape: m.finish(zeros(m.into, *s), zeros(m.into, *s))
         if isinstance(m, FastNorm):
             D = len(m.weight)
             kinds[D] = lambda m=m, D=D: m(zeros(m.weight, 1, D))
