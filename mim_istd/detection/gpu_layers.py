@@ -7,7 +7,6 @@ __all__ = ['FastConv', 'FastGated', 'FastNorm', 'WordMatrix', 'put_kernels', 'ke
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #ad8b5587
 import torch
-from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
@@ -132,7 +131,9 @@ def _is_norm(layer):
     return (type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1 and layer.normalized_shape[0] <= 256
             and layer.bias is not None)
 
-def _is_mixer(layer): return isinstance(layer, ConvMixer) and isinstance(layer.body[1], nn.ReLU)
+def _is_small_mixer(layer, p):
+    return (isinstance(layer, ConvMixer) and isinstance(layer.body[1], nn.ReLU)
+            and p*p*layer.body[0].in_channels <= 256)
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #b56a5dd6
 def put_kernels(
@@ -140,7 +141,7 @@ def put_kernels(
 ) -> nn.Module: # `network`
     "Faster layers for float32 on a GPU in the place of those that they can stand for."
     for block in [m for m in network.modules() if isinstance(m, MiMBlock) and m.has_inner]:
-        if _is_mixer(block.inner): block.inner = WordMatrix(block.inner, block.p)
+        if _is_small_mixer(block.inner, block.p): block.inner = WordMatrix(block.inner, block.p)
     _put(network, _is_gated, FastGated)
     _put(network, _is_norm, FastNorm)
     _put_convolutions(network)
