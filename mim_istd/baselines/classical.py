@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 import torch
 from fastcore.basics import patch
-from fastprogress.fastprogress import progress_bar
 from scipy import ndimage
 from skimage.morphology import disk
 
@@ -22,6 +21,7 @@ from .low_rank import ipi, ipi_on, mslstipt, pstnn
 from ..data.augment import Resize
 from ..detection.outputs import Detections
 from ..detection.detector import as_grey, find_targets
+from ..measure.evaluation import _counted
 from ..measure.metrics import SegmentationMetrics, get_protocol
 
 # %% ../../nbs/workshop/baselines/classical.ipynb #7446c21b
@@ -195,7 +195,7 @@ def evaluate_classical(
     methods=None, # names; None: all
     protocol='basicirstd', # see `mim_istd.measure.metrics`
     indices=None, # which images; None: all
-    progress=True, # show a bar
+    progress=True, # as for `evaluate`
     threshold=.5, # of the score
 ) -> dict: # name -> figures as from `SegmentationMetrics.compute`, and `seconds` of CPU an image
     "Measure classical methods on a set."
@@ -203,8 +203,8 @@ def evaluate_classical(
     meters = {m.name: SegmentationMetrics(protocol, threshold) for m in methods}
     seconds = dict.fromkeys(meters, 0.)
     size, indices = get_protocol(protocol).size, range(len(dataset)) if indices is None else list(indices)
-    for i in progress_bar(indices) if progress else indices:
-        image, mask = dataset.read(i)
+    for k in _counted(len(indices), progress):
+        image, mask = dataset.read(indices[k])
         if size: image, mask = Resize(size)(image, mask)
         for m in methods:
             start = time.process_time()

@@ -37,16 +37,8 @@ def _run_filter(detector, args):
     for name in (k for k in ('more', 'intervals', 'curve') if getattr(args, k)):
         raise ValueError(f'--{name} looks at score maps, and {args.model} is measured without keeping any: write its '
                          f"masks by 'mim-istd detect', and measure them by --predictions")
-    return lambda data, protocol, also, bar: evaluate_classical(_Watched(data, bar), [detector.method], protocol, None,
-                                                                False, args.threshold)[args.model]
-
-class _Watched:
-    "A set whose images are read in turn, and move a bar."
-    def __init__(self, data, bar): self.data, self.bar = data, iter(bar(range(len(data))))
-    def __len__(self): return len(self.data)
-    def read(self, i):
-        next(self.bar)
-        return self.data.read(i)
+    return lambda data, protocol, also, bar: evaluate_classical(data, [detector.method], protocol, None, bar,
+                                                                args.threshold)[args.model]
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #77c57bfa
 def _at_point(detector, args):

@@ -396,6 +396,18 @@ def _add_recipe_changes(p):
     p.add_argument('--step', choices=('eager', 'graph', 'compiled'),
                    help=f'how a GPU takes a step, {instead}: kernel by kernel, recorded, or compiled and recorded')
 
+# %% ../../nbs/workshop/command/options.ipynb #31c61469
+def _add_figures(p):
+    p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
+    p.add_argument('--more', action='store_true',
+                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors; '
+                        "with --labels, COCO's average precision of boxes")
+    p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
+    p.add_argument('--curve', metavar='FILE',
+                   help='write Pd over false alarms an image and a megapixel there, as .png or .json; the curve may '
+                        'run backwards, because blobs run together where the threshold is low')
+    p.add_argument('--json', metavar='FILE', help='write all figures and counts there, and what they are of')
+
 # %% ../../nbs/workshop/command/options.ipynb #2ee4e56d
 def _add_evaluate(commands):
     p = _command(commands, 'evaluate', 'measure a network on a folder of images and masks', _EVALUATE)
@@ -415,15 +427,7 @@ def _add_evaluate(commands):
     _add_device(p)
     _add_ignore(p)
     _add_scale(p)
-    p.add_argument('--tta', action='store_true', help='average the scores over the four flips of each image')
-    p.add_argument('--more', action='store_true',
-                   help='also figures by target (precision, recall, F1, average precision) and hIoU with its errors; '
-                        "with --labels, COCO's average precision of boxes")
-    p.add_argument('--intervals', action='store_true', help='also 95 %% intervals, by resampling the images 2000 times')
-    p.add_argument('--curve', metavar='FILE',
-                   help='write Pd over false alarms an image and a megapixel there, as .png or .json; the curve may '
-                        'run backwards, because blobs run together where the threshold is low')
-    p.add_argument('--json', metavar='FILE', help='write all figures and counts there, and what they are of')
+    _add_figures(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #c42f94e4
 def _add_calibrate(commands):

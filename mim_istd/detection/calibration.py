@@ -294,7 +294,7 @@ def judge_all(
     detector, # `Detector`
     dataset, # `IRSTDataset`
     protocol='basicirstd', # name or `Protocol`
-    progress=False, # show a bar
+    progress=False, # as for `evaluate`
 ) -> list: # of `Judged`
     "The candidates of all images of a set, scored as the detector scores any image."
     read = lambda n: read_image(dataset.folder.images[n])
@@ -317,7 +317,7 @@ def calibrate(
     lists=None, # which list of each; None: what the card says, else the only or preferred one
     split=None, # a split that was not trained on; None: the part that the training held out
     protocol='basicirstd', # name or `Protocol`
-    progress=False, # show a bar
+    progress=False, # as for `evaluate`
 ) -> Calibration:
     "Fit the calibration of weights on images that were held out of their training; `DataError` if there are too few."
     if detector.model is None: raise ValueError('only weights of a network are calibrated; a filter has none')

@@ -153,8 +153,7 @@ class Detector:
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
         self.precision, self.on_device = check_precision(precision), None
         if not self.method: self._load(weights, model)
-        self.tile, self.scale, self.needed = tile, scale, None
-        self.multiple = getattr(self.model, 'multiple', 64)
+        self.tile, self.scale, self.needed, self.multiple = tile, scale, None, getattr(self.model, 'multiple', 64)
         self.overlap = fitting_overlap(tile, self.multiple) if overlap is None else overlap
         self._check_shown(model)
         self.ignore, self.keep_hot_pixels = None if ignore is None else Ignored(ignore), keep_hot_pixels

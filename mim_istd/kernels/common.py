@@ -69,7 +69,8 @@ def launcher(launch):
     return ready
 
 # %% ../../nbs/workshop/kernels/common.ipynb #9553cf7b
-NUMBERS = 'H W OH OW L B XS PS yk PER CHUNKS S WAYS M SEGMENTS BLOCKS PARTS ROWS'.split()   # of the kernels; all else is in memory
+# of the kernels; all else is in memory
+NUMBERS = 'H W OH OW L B XS PS yk PER CHUNKS S WAYS M SEGMENTS BLOCKS PARTS ROWS'.split()
 
 # %% ../../nbs/workshop/kernels/common.ipynb #24481b48
 def _source(kernel, fixed):
