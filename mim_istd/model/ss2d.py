@@ -49,6 +49,7 @@ def _unread(y, direction, H, W):
     if direction >= 2: y = y.flip(1)
     return rearrange(y, 'b (w h) d -> b h w d' if direction % 2 else 'b (h w) d -> b h w d', h=H, w=W)
 
+# %% ../../nbs/book/03_ss2d.ipynb #c2d5dcc8
 def merge(
     y, # (B, K, D, L) sequences
     H: int, # Rows of the grid
@@ -71,7 +72,8 @@ def _steps_and_maps(x, x_proj, dt_weight, A, directions):
     projected = _project(x, x_proj)
     projected = torch.stack([_read(projected[..., i, :], k) for i, k in enumerate(directions)], 2)  # (B, L, K, R+2N)
     low, B, C = projected.split((R, N, N), -1)
-    return F.linear(rearrange(low, 'b l k r -> b l (k r)'), torch.block_diag(*dt_weight)), B, C
+    delta = F.linear(rearrange(low, 'b l k r -> b l (k r)'), torch.block_diag(*dt_weight))
+    return delta, B, C
 
 # %% ../../nbs/book/03_ss2d.ipynb #df5beae3
 def ss2d_scan(
@@ -86,10 +88,10 @@ def ss2d_scan(
 ) -> torch.Tensor: # (B, H, W, D)
     "`merge(S6(expand(x)))`: eq 4, in PyTorch."
     delta, B, C = _steps_and_maps(x, x_proj, dt_weight, A, directions)
-    y = selective_scan(rearrange(expand(x, directions), 'b k d l -> b (k d) l'), rearrange(delta, 'b l kd -> b kd l'),
-                       rearrange(A, 'k d n -> (k d) n'), rearrange(B, 'b l k n -> b k n l'),
-                       rearrange(C, 'b l k n -> b k n l'), D.flatten(), delta_bias=dt_bias.flatten(),
-                       delta_softplus=True, backend=backend)
+    u = rearrange(expand(x, directions), 'b k d l -> b (k d) l')
+    y = selective_scan(u, rearrange(delta, 'b l kd -> b kd l'), rearrange(A, 'k d n -> (k d) n'),
+                       rearrange(B, 'b l k n -> b k n l'), rearrange(C, 'b l k n -> b k n l'), D.flatten(),
+                       delta_bias=dt_bias.flatten(), delta_softplus=True, backend=backend)
     return merge(rearrange(y, 'b (k d) l -> b k d l', k=len(A)), *x.shape[1:3], directions)
 
 # %% ../../nbs/book/03_ss2d.ipynb #82a278d9
@@ -183,6 +185,12 @@ def reset_scan(self: SS2D):
     self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
     self.A_log.copy_((-s4d_real(self.d_state)).log().expand_as(self.A_log))
 
+# %% ../../nbs/book/03_ss2d.ipynb #722857eb
+@patch(as_prop=True)
+def A(self: SS2D):
+    "(K, D, N), negative."
+    return -self.A_log.float().exp() if self.A_log.dtype != torch.float64 else -self.A_log.exp()
+
 # %% ../../nbs/book/03_ss2d.ipynb #20a4c0ce
 @patch
 def features(self: SS2D, x): # (B, H, W, dim)
@@ -192,11 +200,6 @@ def features(self: SS2D, x): # (B, H, W, dim)
     return rearrange(x, 'b d h w -> b h w d'), z
 
 # %% ../../nbs/book/03_ss2d.ipynb #60557f77
-@patch(as_prop=True)
-def A(self: SS2D):
-    "(K, D, N), negative."
-    return -self.A_log.float().exp() if self.A_log.dtype != torch.float64 else -self.A_log.exp()
-
 @patch
 def mix(self: SS2D, x, z): # (B, H, W, D) each
     "Scan, norm and gate."

@@ -34,6 +34,7 @@ from ..files import to_json, write_whole
 from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
 from ..model.network import MiM, MiMConfig, get_model
+from ..model.scan import _module
 from .folders import (CheckLoss, RunFolder, ValidateEvery, _go_on, describe_run, load_state,
                                        lock_run)
 from .losses import SupervisedLoss, first_output, set_prior
@@ -233,9 +234,18 @@ class RunLearner(Learner):
     whole, whole_step = None, None # what makes a step without Python; this step
     def _do_fit(self):
         self.whole_step = None
+        self._compile_scans()
         for epoch in range(self.start, self.n_epoch):
             self.epoch = epoch
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+
+# %% ../../nbs/book/11_training.ipynb #318151e7
+@patch
+def _compile_scans(self:RunLearner):
+    recipe, ours = getattr(self, 'recipe', None), _module('mim_istd.kernels.compiling', needed=False)
+    if self.dls.device.type != 'cuda' or not recipe or not ours: return
+    amp, share = dict(bf16=torch.bfloat16, fp16=torch.float16).get(recipe.precision), max(1, num_distrib())
+    ours.compile_scans(unwrap(self.model), (recipe.batch_size//share, 1, recipe.size, recipe.size), amp)
 
 # %% ../../nbs/book/11_training.ipynb #rdr11014
 @patch
