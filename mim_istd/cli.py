@@ -16,28 +16,56 @@ from .files import list_weights
 # %% ../nbs/workshop/cli.ipynb #38896bd8
 def _train(args):
     "mim-istd train"
-    import json
-    out, saved = Path(args.out), Path(args.out)/'recipe.json'
+    out = Path(args.out)
     if (out/'last.pt').exists() and not args.resume:
         raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
     if args.resume and not (out/'last.pt').exists():
         raise FileNotFoundError(f'no epoch of a run is saved in {out}: leave --resume out to begin one')
     from mim_istd.data.sets import find_dataset
-    from mim_istd.model.configurations import read_config
-    from mim_istd.model.network import MiMConfig
-    model = args.model or (None if args.weights else 'laptop')
-    if args.resume and not args.model:
-        config = read_config(json.loads(saved.read_text(encoding='utf-8'))['config'])
-        model = config['model'] if 'model' in config else MiMConfig(**config)
+    begun, model, data = _begun(out) if args.resume else None, args.model, _data(args)
+    if not model: model = _network(begun) if begun else None if args.weights else 'laptop'
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
-    recipe, data = _recipe(args.recipe or (saved if args.resume else 'quick'), changes), _data(args)
+    recipe = _recipe(args.recipe or begun or 'quick', changes)
     find_dataset(data)   # says so if there is none, before fastai is imported
     try_to_write(out)
     from mim_istd.training.loop import train
-    train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
-          max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
+    learn = train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
+                  max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
+    for line in _found_nothing(learn.run_folder.rows, args.weights): print(line)
     _calibrate_run(out, data, args)
-    print(f"weights: {out/'best.safetensors'}, log: {out/'log.csv'}")
+    print(_outcome(out))
+
+# %% ../nbs/workshop/cli.ipynb #3caef06e
+def _begun(out):
+    "The description of the run in a folder, from its checkpoint."
+    from mim_istd.training.folders import load_state
+    return load_state(out/'last.pt')['card']
+
+def _network(card):
+    "The network of a run, as `train` takes it."
+    from mim_istd.model.configurations import read_config
+    from mim_istd.model.network import MiMConfig
+    config = read_config(card['config'])
+    return config['model'] if 'model' in config else MiMConfig(**config)
+
+# %% ../nbs/workshop/cli.ipynb #375f04da
+def _outcome(out):
+    "The last line of a training: which weights there are, and where."
+    from mim_istd.detection.weights import read_card
+    best, log = out/'best.safetensors', out/'log.csv'
+    if not best.is_file(): return f'no weights yet, since no epoch was validated: --resume goes on; log: {log}'
+    card = read_card(best)
+    parts = f"{card['data']['train']} images learned from, {card['data'].get('valid', 0)} held out"
+    return f"weights: {best} (epoch {card['epoch']}; {parts}), log: {log}"
+
+# %% ../nbs/workshop/cli.ipynb #feb4283c
+def _found_nothing(rows, weights):
+    "What to say after a training whose validations have targets, none of which was found; no line otherwise."
+    judged = [r for r in rows if r['valid_loss'] is not None and r['Pd'] == r['Pd']]   # not NaN
+    if not judged or any(r['IoU'] for r in judged): return
+    begin = '' if weights else 'begin with trained weights (--weights pyramid), or '
+    yield (f'found nothing: no validation has found a target so far, in {len(rows)} epochs; {begin}train for longer '
+           f'(--resume --epochs {10*len(rows)})')
 
 # %% ../nbs/workshop/cli.ipynb #ed708017
 def _recipe(recipe, changes):
@@ -87,7 +115,9 @@ def _calibrate(args):
         raise ValueError(f'--weights {args.weights}: these belong to the package; name the file to write with -o')
     from mim_istd.detection.calibration import calibrate, save_calibration
     from mim_istd.detection.detector import Detector
-    if args.out: try_to_write(Path(args.out).parent)
+    from mim_istd.detection.weights import find_weights
+    if args.out and Path(args.out).is_dir(): raise IsADirectoryError(f'-o {args.out} is a folder: name a file')
+    try_to_write(Path(args.out or find_weights(args.weights)).parent)
     sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
     with progress_bar() as bar: made = calibrate(detector, sets, args.lists, args.split, progress=bar)
     out = save_calibration(args.weights, made, args.out)
@@ -101,7 +131,8 @@ def _calibration_lines(made):
     yield (f"calibrated on {a['real']} real and {a['candidates'] - a['real']} false candidates in "
            f"{sum(a['images'].values())} images; expected calibration error {e['error']:.3f} by halves of them")
     for name, p in made.points.items():
-        yield (f"  {name}: probability above {p['probability']:.3f}: Pd {100*p['Pd']:.2f}  Fa {1e6*p['Fa']:.2f}e-6  "
+        least = f"{p['probability']:{'.3f' if p['probability'] >= .0005 else '.0e'}}"
+        yield (f"  {name}: probability above {least}: Pd {100*p['Pd']:.2f}  Fa {1e6*p['Fa']:.2f}e-6  "
                f"({p['false_per_image']:.2f} false an image)")
 
 # %% ../nbs/workshop/cli.ipynb #f744b245
@@ -183,14 +214,16 @@ def _weights(args):
 
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
-                     r"valid_fraction|batch_size|epochs|operating_point|device|bits|model|recipe)=('[^']*'|\w*)`?")
+                     r"valid_fraction|batch_size|epochs|operating_point|device|bits|model|recipe|lr|seed|precision|"
+                     r"step)=('[^']*'|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."
     def option(m):
         value = m[2].strip("'")
         return f"--{m[1].replace('_', '-')}" + (f' {value}' if value and value != 'True' else '')
-    return re.sub(r'(--[\w-]+), or \1 on the command line', r'\1', _OPTION.sub(option, str(message)))
+    return re.sub(r'(--[\w-]+(?: [\w-]+)?),(?: or)? \1(?: on the command line)?(?![\w-])', r'\1',
+                  _OPTION.sub(option, str(message)))
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',
@@ -231,15 +264,29 @@ _COMMANDS = dict(detect=run_detect, train=_train, evaluate=_evaluate, calibrate=
 
 # %% ../nbs/workshop/cli.ipynb #177cbc18
 def _say(e):
-    "One line for an exception, and the exit status that it means."
+    "A line for an exception, or for each of its first complaints, and the exit status that it means."
     if isinstance(e, ModuleNotFoundError) and _missing(e):
         complain(_missing(e))
         return 2
-    known = isinstance(e, (ValueError, TypeError, OSError, MemoryError))
+    own = type(e).__module__.startswith('mim_istd.')
+    known = own or isinstance(e, (ValueError, TypeError, OSError, MemoryError))
     file = getattr(e, 'filename2', None) or getattr(e, 'filename', None)
     if known and file: e = f'{os.fsdecode(file)}: {e.strerror}'   # without the number that Python puts before it
-    complain(_as_options(e) if known and str(e) else f'unexpected {type(e).__name__}: {e} (--debug shows where)')
+    lines = str(e).splitlines() if own else [str(e)]
+    if not known or not any(lines): lines = [f'unexpected {type(e).__name__}: {e} (--debug shows where)']
+    for line in lines[:5]: complain(_as_options(line))
+    if lines[5:]: complain(f'… and {len(lines) - 5} more')
     return 2 if known else 1
+
+# %% ../nbs/workshop/cli.ipynb #60e1cbae
+@contextlib.contextmanager
+def _warnings_are_notes():
+    "What is warned of is told as the command tells everything."
+    import warnings
+    def note(message, *_, **__): complain(f'note: {_as_options(message)}')
+    before, warnings.showwarning = warnings.showwarning, note
+    try: yield
+    finally: warnings.showwarning = before
 
 # %% ../nbs/workshop/cli.ipynb #6be3e202
 def _what_is_left(out):
@@ -256,7 +303,8 @@ def main(
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
     args = build_parser().parse_args(argv)
     try:
-        with _terminated_is_interrupted(): return _COMMANDS[args.command](args) or 0
+        notes = contextlib.nullcontext() if args.debug else _warnings_are_notes()
+        with _terminated_is_interrupted(), notes: return _COMMANDS[args.command](args) or 0
     except KeyboardInterrupt:
         complain('interrupted' + (_what_is_left(args.out) if args.command == 'train' else ''))
         return 130

@@ -55,11 +55,11 @@ def _at_point(detector, args):
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #f3204f45
 def _measurer(args):
-    "The function that gives the figures, and what --json says of how they were made."
+    "The function that gives the figures, what --json says of how they were made, and the card."
     from mim_istd.command.labels import how_measured, measured_detector
-    if args.predictions: return _read_predictions(args), how_measured(args)
+    if args.predictions: return _read_predictions(args), how_measured(args), {}
     detector = measured_detector(args)
-    return _measure_detector(detector, args), how_measured(args, detector)
+    return _measure_detector(detector, args), how_measured(args, detector), detector.card or {}
 
 def _measure_detector(detector, args):
     from mim_istd.measure.evaluation import evaluate
@@ -69,6 +69,28 @@ def _measure_detector(detector, args):
     return lambda data, protocol, also, bar: evaluate(
         detector.model, data, protocol, progress=bar, threshold=args.threshold, tta=args.tta,
         resize=detector.card.get('input_size'), also=also)
+
+# %% ../../nbs/workshop/command/evaluate.ipynb #011a3c0d
+def _learned(card, folder, lists):
+    "The names of a set's images that weights learned from, as far as their card tells."
+    from mim_istd.data.reading import DataError
+    from mim_istd.data.sets import _plain, split_validation
+    from mim_istd.detection.calibration import _names_digest
+    recipe, data, own = (v if isinstance(v := card.get(k), dict) else {} for k in ('recipe', 'data', 'lists'))
+    own = {_plain(name): given for name, given in own.items()}.get(_plain(folder.root.name))
+    if not own and 'train_names' not in data: return set()
+    try: names = folder.names(folder.training_split(own or lists), own or lists)
+    except DataError: return set()   # of the lists, which are not those of the training then
+    if recipe.get('valid_fraction') and len(names) > 1:
+        names, _ = split_validation(names, recipe['valid_fraction'], recipe.get('valid_seed', 0))
+    return set(names) if own or _names_digest(names) == data['train_names'] else set()
+
+def _note_learned(card, view, lists):
+    "Say how many of the images to be measured the weights learned from, if it is known of any."
+    from mim_istd.command.options import complain
+    n = len(_learned(card, view.folder, lists).intersection(view.names))
+    if n: complain(f'note: the weights learned from {n} of these {len(view)} images: their figures say what is '
+                   'remembered, not what will be found in others')
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #7d8bb4a0
 def _extras(args, protocol):
@@ -145,12 +167,14 @@ def run_evaluate(
     "mim-istd evaluate"
     from mim_istd.command.options import complain
     from mim_istd.command.labels import evaluate_on_labels
+    from mim_istd.data.sets import IRSTDataset
     from mim_istd.files import to_json, write_whole
     from mim_istd.measure.curves import write_curves
     from mim_istd.measure.metrics import report
     _check(args)
     if args.labels: return evaluate_on_labels(args)
-    (measure, made), figures, curves = _measurer(args), {}, {}
+    (measure, made, card), figures, curves = _measurer(args), {}, {}
+    if card: _note_learned(card, IRSTDataset(data, args.split, args.lists), args.lists)
     for name in args.protocol:
         figures[name], curves[name] = _one_protocol(args, data, name, measure)
         if not figures[name]['targets']: complain(f'note: no mask holds a target by the rule of {name}')

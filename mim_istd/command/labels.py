@@ -180,8 +180,9 @@ def evaluate_on_labels(
     _check_any(labels, found, args.labels, source)   # only now are the frames of a film known
     _note_unlabelled(labels, found, 'images' if source.is_dir() else 'frames')
     r = score_labels(found, counted)
-    print(f"labels: Pd {100*r['Pd']:.2f} ({r['found']} of {r['labels']})  precision {100*r['precision']:.2f}  "
-          f"F1 {100*r['F1']:.2f}  {r['false_per_image']:.2f} false an image ({r['false']} in {r['images']})")
+    percent = lambda k: 'undefined' if np.isnan(r[k]) else f'{100*r[k]:.2f}'   # without labels, or targets reported
+    print(f"labels: Pd {percent('Pd')} ({r['found']} of {r['labels']})  precision {percent('precision')}  "
+          f"F1 {percent('F1')}  {r['false_per_image']:.2f} false an image ({r['false']} in {r['images']})")
     if args.more: r |= _print_boxes(found, counted)
     if args.json: write_whole(args.json, to_json({'labels': r | {'made_with': how_measured(args, detector)}}) + '\n')
 

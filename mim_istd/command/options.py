@@ -97,9 +97,11 @@ _TRAIN = """examples:
   mim-istd train NUAA-SIRST --lists idx_427 --model laptop --recipe quick --out runs/nuaa
   mim-istd train NUAA-SIRST --lists idx_427 --out runs/nuaa --resume
   mim-istd train NUAA-SIRST --lists idx_427 --model dnanet --recipe quick --out runs/dnanet
-  mim-istd train mine --images ir --masks gt --mask-suffix _mask --weights outer --out runs/mine
+  mim-istd train mine --images ir --masks gt --mask-suffix _mask --weights pyramid --out runs/mine
 
-DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA."""
+DATA is a folder with images, masks and lists of names, or the name of a set below $MIM_ISTD_DATA. Without lists it
+is trained on as a whole, but for the part that is held out to choose the weights by. With a few dozen images begin
+with trained weights: --weights pyramid. Boxes or points become masks by 'mim-istd labels'."""
 
 # %% ../../nbs/workshop/command/options.ipynb #27f47f6a
 _EVALUATE = """examples:
@@ -126,7 +128,8 @@ _EXPORT = """examples:
 
 input 'image': float32 (batch, 1, height, width), raw grey values; output 'score': the probability of each pixel.
 The file is compared with PyTorch after it was written; it is removed if they differ by 1e-4 in any pixel
-(by 0.05 with 16 bits, 0.5 with 8)."""
+(by 0.05 with 16 bits, 0.5 with 8). With 8 bits a few pixels at the edges of targets may change by as much, IoU and Pd
+hardly do; file_figures in mim_istd.export.quantized measures them on a set."""
 
 # %% ../../nbs/workshop/command/options.ipynb #1140feb6
 _WEIGHTS = """examples:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'LOWEST', 'FEWEST', 'POINTS', 'logit', 'outline', 'mean_logits', 'Judged', 'judge', 'Calibration', 'fit_line',
-           'calibration_error', 'error_by_halves', 'plot_reliability', 'trade', 'operating_points', 'held_out',
-           'judge_all', 'calibrate', 'save_calibration', 'read_calibration']
+           'calibration_error', 'error_by_halves', 'check_line', 'plot_reliability', 'trade', 'operating_points',
+           'held_out', 'judge_all', 'calibrate', 'save_calibration', 'read_calibration']
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #764603b6
 import hashlib, math
@@ -135,7 +135,8 @@ def fit_line(
     real, false = int(hits.sum()), int((~hits).sum())
     if min(real, false) < FEWEST:
         raise DataError(f'{real} real and {false} false candidates in {len(judged)} images are too few to calibrate '
-                        f'on: {FEWEST} of each are needed; hold more images out of the training')
+                        f'on: {FEWEST} of each are needed; hold more images out of the training, as with '
+                        f'valid_fraction=0.4')
     line = _line(m, hits)
     if line.slope > 0: return line
     raise DataError(f'the logits of these weights do not tell real candidates from false ones on these images (slope '
@@ -178,6 +179,27 @@ def error_by_halves(
     found = [calibration_error(p, hits, bins) for p in fitted] or [math.nan]
     right = [calibration_error(p, rng.random(len(p)) < p, bins) for p in fitted] or [math.nan]
     return dict(error=float(np.mean(found)), low=min(found), high=max(found), perfect=float(np.mean(right)), bins=bins)
+
+# %% ../../nbs/workshop/detection/calibration.ipynb #d5fe3686
+def _loss_by_parts(judged, parts=20):
+    "Log-loss of candidates by line and by share of the other parts; None if one of them holds a single kind."
+    m, hits, _, at = _pooled(judged)
+    line, share = np.empty((2, len(m)))
+    for part in range(min(parts, len(judged))):
+        here = at % parts == part
+        if len(np.unique(hits[~here])) < 2: return None
+        if here.any(): line[here], share[here] = _line(m[~here], hits[~here])(m[here]), hits[~here].mean()
+    return tuple(float(-np.log(np.where(hits, p, 1 - p).clip(1e-12)).mean()) for p in (line, share))
+
+def check_line(
+    judged, # list of `Judged`, with candidates of both kinds
+):
+    "`DataError` if a line says less of candidates that it was not fitted to than the share of real ones does."
+    loss, guess = _loss_by_parts(judged) or (0, math.inf)
+    if loss < guess: return
+    raise DataError(f'the logits of these weights do not tell real candidates from false ones on these images '
+                    f'(log-loss {loss:.2f}, and {guess:.2f} of a guess by their share): train longer, or take images '
+                    f'like those that the weights learned from')
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #db5c09e2
 def plot_reliability(
@@ -256,6 +278,9 @@ def held_out(
 ) -> list: # image names
     "The images of a training list that a training kept for validation; `DataError` if it kept none."
     recipe, data = card.get('recipe') or {}, card.get('data')
+    if isinstance(recipe, dict) and recipe.get('valid_fraction') == 0:
+        raise DataError('these weights learned from all images of their list, and none was held out '
+                        '(valid_fraction=0): name a split that they have not seen, or train with some held out')
     if not isinstance(recipe, dict) or not recipe.get('valid_fraction'):
         raise DataError('the card of these weights does not say which images were held out of their training: name a '
                         "split that they have not seen, split='val' or another")
@@ -326,6 +351,7 @@ def calibrate(
         judged += judge_all(detector, dataset, protocol, progress)
         about[dataset.root.name] = len(dataset)
     line = fit_line(judged)
+    check_line(judged)
     return Calibration(line.slope, line.offset, points=operating_points(judged, line),
                        about=_about(judged, about, split, protocol))
 
