@@ -136,9 +136,9 @@ def draw_ss2d(): # The figure
     "The SS2D layer (the paper's Figure 4b): project, convolve, scan in four orders, norm, gate, project."
     fig, ax = _canvas(19.6, 4.6, .42)
     y, xs = 3.4, [3.1 + 2.35*i for i in range(len(_PATH))]
-    _box(ax, 1, y, 'grid\n(B, H, W, D)', w=1.9, h=1.1, kind='data', size=7)
+    _box(ax, 1, y, 'grid\n(B, H, W, dim)', w=2, h=1.1, kind='data', size=7)
     for x, (text, kind) in zip(xs, _PATH): _box(ax, x, y, text, w=1.75, h=1.3, kind=kind, size=7)
-    for a, b in zip([1.07, *xs], xs): _arrow(ax, (a + .87, y), (b - .87, y))
+    for a, b in zip([1.13, *xs], xs): _arrow(ax, (a + .87, y), (b - .87, y))
     _arrow(ax, (xs[0], y - .65), (xs[0], 1), (8, 1))
     _box(ax, 8.9, 1, 'gate z: SiLU', w=1.9, size=7)
     _arrow(ax, (9.85, 1), (16.5, 1), (16.5, y - .3))
@@ -147,6 +147,6 @@ def draw_ss2d(): # The figure
     _box(ax, 17.9, y, 'Linear', w=1.4, h=1.3, size=7)
     _arrow(ax, (16.8, y), (17.2, y))
     _arrow(ax, (18.6, y), (19.5, y))
-    for x, text in ((xs[2], '(B, 4, D, L)'), (xs[0], 'D → 2·2D')):
+    for x, text in ((xs[2], '(B, 4, D, L)'), (xs[0], 'dim → 2·D'), (17.9, 'D → dim')):
         ax.text(x, y + .8, text, ha='center', fontsize=7, color='0.25')
     return fig

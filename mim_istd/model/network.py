@@ -83,19 +83,6 @@ def _check_config(config):
     _check_values(config)
     _check_pairs(config)
 
-# %% ../../nbs/book/05_network.ipynb #41080488
-PRESETS = dict(
-    paper=MiMConfig(),
-    arxiv=MiMConfig(in_channels=3, inner='first', initial_sentences='stem'),
-    tgrs=MiMConfig(in_channels=3, depths=(2, 2, 2, 2), sentence_dim=32, inner='first', ffn='conv',
-                   initial_sentences='stem'),
-    laptop=MiMConfig(depths=(1, 1, 2), d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05),
-    wide=MiMConfig(depths=(1, 1, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1,
-                   head_dim=16, prior=0.05),
-    sharp=MiMConfig(depths=(2, 2, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1,
-                    head_dim=32, head_blocks=1, head_words=True, image_dim=16, side_outputs=True, prior=0.05))
-PRESETS['outer'] = replace(PRESETS['sharp'], inner_mixer='conv')
-
 # %% ../../nbs/book/05_network.ipynb #f704e4ff
 def conv_bn_relu(i, o, stride=1, bias=True):
     "3 × 3 convolution, batch norm, ReLU, as a list of layers."
@@ -118,8 +105,8 @@ class Stem(nn.Module):
 
 # %% ../../nbs/book/05_network.ipynb #b4f7ff91
 @patch
-def forward(self: Stem, image): # (B, in_channels, H, W), sides divisible by the sentence's stride
-    "Shared features (B, 2c, H/2, W/2), words (B·n, m, c), sentences (B, n, D), sentence grid (H, W)."
+def forward(self: Stem, image): # (B, in_channels, rows, columns), both divisible by the sentence's stride
+    "Shared features (B, 2c, rows/2, columns/2), words (B·n, m, c), sentences (B, n, D), sentence grid (H, W)."
     shared = self.shared(image)
     word_map = self.words(shared)
     words, hw = image_to_words(word_map, self.p), (word_map.shape[2]//self.p, word_map.shape[3]//self.p)
@@ -354,6 +341,19 @@ def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
     for stage, e in zip(self.decoder, encoded[-2::-1]): y = stage(y, e)
     y = self.head(y, shared, x, words)
     return y[..., :H, :W] if torch.is_tensor(y) else [t[..., :H, :W] for t in y]
+
+# %% ../../nbs/book/05_network.ipynb #41080488
+PRESETS = dict(
+    paper=MiMConfig(),
+    arxiv=MiMConfig(in_channels=3, inner='first', initial_sentences='stem'),
+    tgrs=MiMConfig(in_channels=3, depths=(2, 2, 2, 2), sentence_dim=32, inner='first', ffn='conv',
+                   initial_sentences='stem'),
+    laptop=MiMConfig(depths=(1, 1, 2), d_state=8, initial_sentences='stem', head_stride=1, head_dim=16, prior=0.05),
+    wide=MiMConfig(depths=(1, 1, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1,
+                   head_dim=16, prior=0.05),
+    sharp=MiMConfig(depths=(2, 2, 2), word_dim=8, sentence_dim=32, d_state=8, initial_sentences='stem', head_stride=1,
+                    head_dim=32, head_blocks=1, head_words=True, image_dim=16, side_outputs=True, prior=0.05))
+PRESETS['outer'] = replace(PRESETS['sharp'], inner_mixer='conv')
 
 # %% ../../nbs/book/05_network.ipynb #f582a1bb
 _MODELS = {}   # builders by name
