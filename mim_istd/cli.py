@@ -160,19 +160,15 @@ def _synth(args):
 def _export(args):
     "mim-istd export"
     out = Path(args.out)
-    if out.suffix not in ('.onnx', '.pt2'):
-        raise ValueError(f'{out} is neither .onnx nor .pt2: the ending says what to write')
-    if args.size and out.suffix == '.onnx':
-        raise ValueError('an .onnx file takes images of any size; --size is for .pt2')
-    if args.bits != 32 and out.suffix == '.pt2':
-        raise ValueError(f'a .pt2 file has 32 bits; --bits {args.bits} is for .onnx')
+    _check_export(args, out)
     from mim_istd.detection.detector import Detector
     from mim_istd.export.onnx import ExportError, check_export, export_onnx, export_program
     from mim_istd.export.quantized import TOLERANCES
+    images = _images_in(args.images) if args.images else None
     try_to_write(out.parent)
     detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
     if size: export_program(detector, out, size, not args.standardized)
-    else: export_onnx(detector, out, not args.standardized, args.bits)
+    else: export_onnx(detector, out, not args.standardized, args.bits, images)
     takes = f'{size[0]} × {size[1]} pixels' if size else 'any size'
     print(f'{out}: {out.stat().st_size/1e6:.1f} MB, {args.bits} bits, images of {takes}', flush=True)
     if args.no_check or args.standardized: return
@@ -182,6 +178,29 @@ def _export(args):
         raise
     says = 'the same as PyTorch' if args.bits == 32 else 'scores of PyTorch'
     print(f'{says}: ' + ', '.join(f'{h} × {w} within {d:.0e}' for (h, w), d in found.items()))
+
+# %% ../nbs/workshop/cli.ipynb #9bfedcc4
+def _check_export(args, out):
+    if out.suffix not in ('.onnx', '.pt2'):
+        raise ValueError(f'{out} is neither .onnx nor .pt2: the ending says what to write')
+    if args.size and out.suffix == '.onnx':
+        raise ValueError('an .onnx file takes images of any size; --size is for .pt2')
+    if args.bits != 32 and out.suffix == '.pt2':
+        raise ValueError(f'a .pt2 file has 32 bits; --bits {args.bits} is for .onnx')
+    if args.images and args.bits != 8:
+        raise ValueError(f'--images {args.images}: only --bits 8 has ranges to find on images; leave it out')
+
+# %% ../nbs/workshop/cli.ipynb #83e8231b
+def _images_in(folder):
+    "The images of a folder (H, W), as `export_onnx` takes them."
+    from mim_istd.data.sets import SUFFIXES
+    from mim_istd.detection.detector import as_grey
+    from mim_istd.detection.outputs import find_images
+    if not Path(folder).is_dir():
+        raise NotADirectoryError(f'--images {folder} is no folder: give one that holds images')
+    found, _ = find_images([folder], suffixes=SUFFIXES)
+    if not found: raise FileNotFoundError(f'no image in --images {folder}: {", ".join(SUFFIXES)} are understood')
+    return [as_grey(path) for path, _ in found]
 
 # %% ../nbs/workshop/cli.ipynb #7efd6f93
 def _test_figures(card):
@@ -215,15 +234,17 @@ def _weights(args):
 # %% ../nbs/workshop/cli.ipynb #05a36ee3
 _OPTION = re.compile(r"(?<![\w/.-])`?\b(images|masks|lists|split|resume|tile|overlap|weights|mask_suffix|mask_rule|"
                      r"valid_fraction|batch_size|epochs|operating_point|device|bits|model|recipe|lr|seed|precision|"
-                     r"step)=('[^']*'|\w*)`?")
+                     r"step)=('[^']*'|\"[^\"]*\"|\w*)`?")
 
 def _as_options(message):
     "What the library says of its arguments, said of the options: split='all' is --split all."
     def option(m):
         value = m[2].strip("'")
         return f"--{m[1].replace('_', '-')}" + (f' {value}' if value and value != 'True' else '')
-    return re.sub(r'(--[\w-]+(?: [\w-]+)?),(?: or)? \1(?: on the command line)?(?![\w-])', r'\1',
+    said = re.sub(r'(--[\w-]+(?: [\w-]+)?),(?: or)? \1(?: on the command line)?(?![\w-])', r'\1',
                   _OPTION.sub(option, str(message)))
+    known = lambda m: '' if m[1] in said[:m.start()] else m[0]
+    return re.sub(r' \((--[\w-]+) on the command line\)', known, said)
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f1
 _EXTRA = dict(av='video', fastai='train', fastprogress='baselines', skimage='baselines', onnx='export',

@@ -87,7 +87,8 @@ def _subfolder(root, wanted, names, what):
         if n in there: return there[n]
     raise FileNotFoundError(f'No folder of {what} in {root}: looked for {", ".join(names)}; '
                             f'there are {", ".join(p.name for p in there.values()) or "no folders"}. '
-                            f'Rename one, or name it: {what}=, or --{what} on the command line')
+                            f'Rename one, or name it: {what}=, or --{what} on the command line ("." is the folder '
+                            f'itself)')
 
 def _files(folder, drop=''):
     "name -> path of the image files of a folder; `drop` is cut from the end of names."
@@ -96,9 +97,22 @@ def _files(folder, drop=''):
         if p.suffix.lower() not in SUFFIXES or p.name.startswith('.'): continue
         name = p.stem.removesuffix(drop)
         if name in found:
-            raise DataError(f'{found[name].name} and {p.name} in {folder} have one name: remove one of them')
+            raise DataError(f'{found[name].name} and {p.name} in {folder} are both called {name!r}, and only one can '
+                            f'be meant: rename one, or move it into another folder')
         found[name] = p
     return found
+
+# %% ../../nbs/book/06_images_and_masks.ipynb #a04a7217
+def _pairs(images, masks, suffix):
+    "name -> path of the image files and of the mask files, which may lie in one folder."
+    if not images.samefile(masks): return _files(images), _files(masks, suffix)
+    files = _files(images)
+    own = {name: p for name, p in files.items() if suffix and name.endswith(suffix)}
+    if not own:
+        raise DataError(f'{images} is to hold images and masks, and no name in it ends in {suffix!r}: say what the '
+                        f'names of masks end in, mask_suffix=, or --mask-suffix on the command line')
+    return ({name: p for name, p in files.items() if name not in own},
+            {name.removesuffix(suffix): p for name, p in own.items()})
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #7a83538f
 _WORDS = {'training': 'train', 'testing': 'test', 'valid': 'val', 'validation': 'val'} # other words for splits
@@ -157,14 +171,18 @@ class Folder:
     def __str__(self): return str(self.root)
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #bf293097
+def _boxes_are_not_masks(what, labels):
+    return (f'{what}, and boxes are not masks: a mask is an image that is white on the pixels of targets. '
+            f'mim-istd labels IMAGES --labels {labels} -o NEW makes masks of boxes or points')
+
 def _check_masks_folder(folder):
     "Say what is there instead where a folder of masks holds the boxes of an object detector."
     for p in sorted(folder.iterdir()):
         if p.suffix.lower() in SUFFIXES: return
         kind = {'.txt': 'YOLO', '.xml': 'Pascal VOC', '.json': 'COCO'}.get(p.suffix.lower())
         if kind:
-            raise DataError(f'{folder} holds boxes ({p.name}, as of {kind}), and boxes are not masks: a mask is an '
-                            f'image that is white on the pixels of targets')
+            raise DataError(_boxes_are_not_masks(f'{folder} holds boxes ({p.name}, as of {kind})',
+                                                 p if kind == 'COCO' else folder))
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #dc5011e1
 def _refuse_boxes(root):
@@ -172,8 +190,7 @@ def _refuse_boxes(root):
     for p in sorted(root.iterdir()):
         if p.is_dir() and p.name.lower() in ('annotations', 'labels_txt', 'bboxes'): _check_masks_folder(p)
         if p.suffix.lower() == '.json' and b'"annotations"' in p.read_bytes()[:2**20]:
-            raise DataError(f'{p} holds boxes, as of COCO, and boxes are not masks: a mask is an image that is white '
-                            f'on the pixels of targets')
+            raise DataError(_boxes_are_not_masks(f'{p} holds boxes, as of COCO', p))
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #b180e120
 def open_folder(
@@ -196,7 +213,7 @@ def open_folder(
         _refuse_boxes(root)
         raise
     _check_masks_folder(m)
-    folder = Folder(root, _files(i), _files(m, mask_suffix), _find_lists(root, (i, m)), mask_rule,
+    folder = Folder(root, *_pairs(i, m, mask_suffix), _find_lists(root, (i, m)), mask_rule,
                     None if ignore is None else Ignored(ignore), keep_hot_pixels)
     if not folder.images: raise DataError(f'No image in {i}: {", ".join(SUFFIXES)} are understood')
     return folder
@@ -208,7 +225,11 @@ def choose_list(
     lists=None, # name of a list; None: the only one, or the first of `PREFERRED_LISTS`
 ) -> str:
     "Which list is meant; `DataError` if there is none of that name."
-    there = ', '.join(sorted(self.lists)) or 'none'
+    there = ', '.join(sorted(self.lists))
+    if lists is not None and not self.lists:
+        raise DataError(f'No list {lists!r} in {self.root}, which has no lists: leave it out (lists=, or --lists on '
+                        f'the command line), or write {self.root/"splits"/str(lists)/"train.txt"}, one image name a '
+                        f'line')
     if lists is not None:
         if lists in self.lists: return lists
         near = [name for name in self.lists if name.lower() == str(lists).lower()]
@@ -238,6 +259,7 @@ def names(
     lists=None, # which list
 ) -> list:
     "The image names of a split, in the list's order."
+    if lists is not None: self.choose_list(lists)   # says so if there is none
     if split == 'all': return list(self.images)
     if not self.lists:
         raise DataError(f"No lists in {self.root}, so no split {split!r}: take all (split='all', --split all), or "
@@ -279,7 +301,7 @@ def training_split(
     lists=None, # which list
 ) -> str:
     "What may be learned from: 'trainval', else 'train', else 'rest' where a list names images for testing, else 'all'."
-    if not self.lists: return 'all'
+    if not self.lists and lists is None: return 'all'
     files = self.lists[self.choose_list(lists)]
     split = next((s for s in ('trainval', 'train') if s in files), 'rest' if {'test', 'val'} & set(files) else 'all')
     if split in files and 'test' in files: check_disjoint(self.names(split, lists), _read_list(files['test']))
@@ -487,7 +509,7 @@ def split_validation(
     targets = [n for n in order if n in holding] if holding else []
     valid = set(order[:count])
     if len(targets) > 1 and not valid & set(targets): valid = {*order[:count-1], targets[0]}
-    if len(targets) > 1 and valid >= set(targets): valid = {*valid - {targets[-1]}, *order[count:count+1]}
+    if targets and valid >= set(targets): valid = {*valid - {targets[-1]}, *order[count:count+1]}
     return [n for n in names if n not in valid], [n for n in names if n in valid]
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #defaff96

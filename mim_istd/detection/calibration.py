@@ -310,7 +310,7 @@ def _images(detector, sets, lists, split, protocol):
     for where, own in zip(sets, lists):
         folder = open_folder(find_dataset(where))
         if split is None: _check_known(detector.card.get('lists'), folder)
-        own = own or (detector.card.get('lists') or {}).get(folder.root.name)
+        if split != 'all': own = own or (detector.card.get('lists') or {}).get(folder.root.name)
         names = held_out(detector.card, folder, own) if split is None else split
         yield IRSTDataset(folder, names, own, target=get_protocol(protocol).truth)
 

@@ -67,10 +67,15 @@ def _header(path):
     try:
         with safe_open(path, 'pt') as f: return f.metadata() or {}
     except (SafetensorError, OSError) as e:
-        hint = (' Checkpoints of the authors (.pth) are read by mim_istd.model.checkpoints.load_official.'
-                if path.suffix in ('.pth', '.pt', '.tar') else
-                ' Give the best.safetensors of a run, its folder, or the name of weights of the package.')
-        raise WeightsError(f'{path} is not a readable safetensors file ({e}).{hint}') from e
+        raise WeightsError(f'{path} is not a readable safetensors file ({e}). {_instead(path)}') from e
+
+def _instead(path):
+    "What to do with a file that is not in the format."
+    if path.name == 'last.pt':
+        return f'It is what a training goes on from: give the folder of the run, {path.parent}, for its best weights.'
+    if path.suffix in ('.pth', '.pt', '.tar'):
+        return 'Checkpoints of the authors (.pth) are read by mim_istd.model.checkpoints.load_official.'
+    return 'Give the best.safetensors of a run, its folder, or the name of weights of the package.'
 
 # %% ../../nbs/workshop/detection/weights.ipynb #readcard
 def read_card(

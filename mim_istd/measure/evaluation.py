@@ -47,6 +47,9 @@ def protocol_view(
     ignore=None, # what counts nowhere: a mask, or a folder of masks; None: as the data set says
 ):
     "The data set under a protocol's rule for masks, without augmentation."
+    if isinstance(dataset, (str, os.PathLike)):
+        raise TypeError(f"dataset={str(dataset)!r}: open it: IRSTDataset({str(dataset)!r}, 'test'), or with 'all' if "
+                        f"it has no lists")
     if not isinstance(dataset, IRSTDataset):
         if ignore is not None: raise TypeError(f'ignore is for an IRSTDataset; got a {type(dataset).__name__}')
         return dataset
@@ -144,10 +147,28 @@ def _soft_scores(c, overlap, predicted, true):
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #ecb1406e
 def _network_of(model, resize):
-    "The plain network of a learner, and the size that its recipe shows."
-    if not hasattr(model, 'recipe'): return model, resize
-    if resize is None and model.recipe.images == 'resize': resize = model.recipe.size
-    return getattr(model.model, 'module', model.model), resize # out of its wrapper for several processes
+    "The plain network of a learner or a detector, and the size at which it is shown images."
+    if hasattr(model, 'recipe'):
+        if resize is None and model.recipe.images == 'resize': resize = model.recipe.size
+        return getattr(model.model, 'module', model.model), resize # out of its wrapper for several processes
+    if isinstance(model, torch.nn.Module): return model, resize
+    if hasattr(model, 'detections'): return _network_within(model, resize) # a Detector, which is built on this module
+    named = f'Detector({model!r}) opens' if isinstance(model, (str, os.PathLike)) else "Detector('runs/mine') opens"
+    raise TypeError(f'model={model!r}: evaluate takes a network, a learner or a Detector; {named} weights by their '
+                    f'name, file or run folder')
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #cefc6434
+_PLAIN = dict(method=None, threshold=.5, min_area=1, scale=1, tile=None, ignore=None, keep_hot_pixels=False,
+              operating_point=None, precision='fp32')   # of a detector that does what its network does
+
+def _network_within(detector, resize):
+    "The same of a detector; `ValueError` for one that does more than its network."
+    for name, plain in _PLAIN.items():
+        if (value := getattr(detector, name)) == plain: continue
+        raise ValueError(f'a Detector with {name}={value!r}: evaluate measures the network alone. Leave it out, or '
+                         'measure what the detector reports: evaluate_predictions(lambda name: '
+                         'detector(dataset.folder.images[name]).mask, dataset)')
+    return detector.model, detector.card.get('input_size') if resize is None else resize
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #55831d58
 def _left(p, y, region, threshold):
@@ -188,24 +209,24 @@ def _count_all(model, view, metrics, batch_size, tta, progress):
 # %% ../../nbs/workshop/measure/evaluation.ipynb #7fd6b494
 @torch.no_grad()
 def evaluate(
-    model, # network, or a learner
+    model, # network, learner, or `Detector` as it is by default
     dataset, # `IRSTDataset`, or any sequence of (image (1, H, W), mask (1, H, W))
     protocol='basicirstd', # name or `Protocol`
     batch_size=1, # neighbours of one size are taken together
     progress=False, # show a bar; or a function that goes through a range
     *, threshold=0.5, # on the probability
     tta=False, # average over the four flips
-    resize=None, # side of the square that is shown; None: as the learner's recipe says, else the image as it is
+    resize=None, # side of the square that is shown; None: as learner or detector say, else the image as it is
     device=None, # None: where the network is
     ignore=None, # what counts nowhere: a mask, or a folder of masks; None: as the data set says
     also=(), # further objects with `update(score, target)` that see every batch, such as `TargetRanking`
 ) -> dict: # see `mim_istd.measure.metrics.summarize`; and Dice, soft_IoU, soft_Dice
     "A network's figures on whole images."
     model, resize = _network_of(model, resize)
-    if len(dataset) == 0: raise DataError('No image to evaluate: the data set is empty')
     protocol, was_training = get_protocol(protocol), model.training
-    if device is not None: model.to(torch_device(device))
     view, metrics = protocol_view(dataset, protocol, resize, ignore), SegmentationMetrics(protocol, threshold)
+    if len(view) == 0: raise DataError('No image to evaluate: the data set is empty')
+    if device is not None: model.to(torch_device(device))
     model.eval()
     try: soft = _count_all(model, view, [metrics, *also], batch_size, tta, progress)
     finally: model.train(was_training)

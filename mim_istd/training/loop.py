@@ -7,9 +7,9 @@ __all__ = ['OrderedLoader', 'make_transform', 'input_transform', 'make_datasets'
            'make_model', 'WindowLoader', 'make_loaders', 'make_learner', 'train']
 
 # %% ../../nbs/book/11_training.ipynb #d9eb0228
-import copy, sys, tempfile, warnings
+import copy, inspect, json, sys, tempfile, warnings
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,19 +29,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
 from ..data.sets import Folder, IRSTDataset, find_dataset, open_folder, split_validation
-from ..detection.weights import find_weights, load_weights
+from ..detection.weights import find_weights, load_weights, read_card
 from ..files import to_json, write_whole
 from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
 from ..model.network import MiM, MiMConfig, get_model
 from ..model.scan import _module
-from .folders import (CheckLoss, RunFolder, ValidateEvery, _go_on, describe_run, load_state,
-                                       lock_run)
+from .folders import (CheckLoss, RunFolder, ValidateEvery, _check_same, _go_on, describe_run,
+                                       load_state, lock_run)
 from .losses import SupervisedLoss, first_output, set_prior
 from .on_gpu import fits_on, learner_step, takes_whole_steps, whole_epoch
 from .own import OwnSteps, own_groups, own_training
-from .recipe import (AUGMENTATIONS, SumLoss, epoch_order, get_recipe, learning_rate, make_optimizer,
-                                      set_seeds)
+from .recipe import (AUGMENTATIONS, Recipe, SumLoss, epoch_order, get_recipe, learning_rate,
+                                      make_optimizer, set_seeds)
 from .shown import plain_logger, table_in_units
 from .steps import CapturedStep, _repeatable, few_threads, own_cores
 from .windows import ImagesOnDevice, WindowsOnDevice, cuts_on_device
@@ -60,8 +60,9 @@ class OrderedLoader(DataLoader):
         if batch_size % processes:
             raise ValueError(f'batch_size={batch_size} cannot be shared by {processes} processes: make it a multiple')
         if len(dataset) < batch_size:
-            raise DataError(f'{len(dataset)} training images don\'t fill one batch: choose batch_size={len(dataset)} '
-                            f'or less')
+            n, many = len(dataset), 's' * (len(dataset) > 1)
+            raise DataError(f'{n} training image{many} cannot fill one batch of {batch_size}: choose batch_size={n}'
+                            + ' or less'*bool(many))
         self.whole, self.seed, self.rank, self.epoch = batch_size, seed, rank, 0
         share = batch_size // processes
         super().__init__(dataset, bs=share, n=len(dataset) // batch_size * share, drop_last=True, **kwargs)
@@ -152,12 +153,22 @@ def make_datasets(
     make = partial(IRSTDataset, folder, lists=lists)
     train = make(folder.training_split(lists) if split is None else split, target=recipe.target, seed=recipe.seed)
     _decode_all(train)
-    names, held = train.names, None
-    if recipe.valid_fraction:
-        names, held = split_validation(names, recipe.valid_fraction, recipe.valid_seed, set(_with_target(train)))
+    names, held, holding = train.names, None, set(_with_target(train))
+    if not holding: raise DataError(_no_target(train))
+    if recipe.valid_fraction: names, held = split_validation(names, recipe.valid_fraction, recipe.valid_seed, holding)
     train = _part(train, names)
     train.transform = make_transform(recipe, collect_targets(train) if 'copy_paste' in recipe.augment else None)
     return train, held and _validation(make, held, recipe)
+
+# %% ../../nbs/book/11_training.ipynb #f1f572cf
+def _no_target(dataset):
+    "What to say of training images without any target."
+    mask = dataset.folder.masks[dataset.names[0]]
+    left = ' outside of the ignored regions' if dataset.folder.ignore else ''
+    return (f'None of the {len(dataset)} training images in {dataset.folder} holds a target: by '
+            f'{dataset.folder.mask_rule or dataset.target} no pixel of a mask is one{left}. Look at the masks in '
+            f'{mask.parent}, {mask.name} first; if they are not empty, give another rule, such as '
+            f'mask_rule="mask>0" (--mask-rule on the command line)')
 
 # %% ../../nbs/book/11_training.ipynb #bb0fc606
 def _validation(make, names, recipe):
@@ -289,6 +300,7 @@ def make_model(
 # %% ../../nbs/book/11_training.ipynb #c5dd1ea1
 def _fill(net, path):
     "The weights of a file for a network that is named beside it."
+    read_card(path) # says what is wrong with a file that holds none
     own, saved = net.state_dict(), load_file(path)
     wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k].shape != saved[k].shape)
     if wrong:
@@ -365,6 +377,7 @@ def make_learner(
     **kwargs, # of `make_datasets`
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
+    _refuse_fields(recipe, kwargs)
     recipe, device = get_recipe(recipe), torch_device(device)
     # before there is an optimizer: AdaGrad's sums lie where the weights are
     net = make_model(model, recipe.seed, recipe.prior, weights).to(device)
@@ -377,6 +390,15 @@ def make_learner(
     if learn.capture: learn.recorder.smooth_loss = _LossOnDevice()
     if learn.capture or (on_device and recipe.step != 'eager'): learn.whole = learner_step
     return learn
+
+# %% ../../nbs/book/11_training.ipynb #1cf764f4
+def _refuse_fields(recipe, given):
+    "`TypeError` for arguments that are fields of a recipe; the recipe as it was given, for the message."
+    own = {f.name for f in fields(Recipe)} - set(inspect.signature(make_learner).parameters)
+    if not (wrong := {k: v for k, v in given.items() if k in own}): return
+    said = ', '.join(f'{k}={v!r}' for k, v in wrong.items())
+    named = repr(recipe) if isinstance(recipe, str) else 'recipe'
+    raise TypeError(f'{said}: this is for the recipe to say, so give recipe=get_recipe({named}, {said})')
 
 # %% ../../nbs/book/11_training.ipynb #2ec8a5e9
 def _keep_items(train, valid, recipe, device, workers):
@@ -439,8 +461,10 @@ def train(
     **kwargs, # of `make_learner`
 ) -> Learner: # with the best weights in its `model`
     "Train, keeping log and checkpoints in `out`, from the beginning or from where a run has ended; see `make_learner`."
+    _refuse_fields(recipe, kwargs)
     out, recipe = Path(out), get_recipe(recipe)
     _refuse_to_overwrite(out, resume)
+    if resume: _check_recipe(out, recipe)
     learn = make_learner(model, root, recipe, **kwargs)
     card = describe_run(learn, model)
     with nullcontext() if rank_distrib() else lock_run(out):
@@ -454,6 +478,13 @@ def _refuse_to_overwrite(out, resume):
     if (out/'last.pt').exists() and not resume:
         raise FileExistsError(
                 f'{out} holds a run already: resume=True goes on with it, another folder starts a new one')
+
+# %% ../../nbs/book/11_training.ipynb #c398cc2d
+def _check_recipe(out, recipe):
+    "`ValueError` if the run in a folder, if there is one, has another recipe."
+    if not (out/'last.pt').exists(): return
+    then = load_state(out/'last.pt')['card']
+    _check_same(then, {**then, 'recipe': json.loads(json.dumps(asdict(recipe)))}, out, but=('epochs',))
 
 # %% ../../nbs/book/11_training.ipynb #a01a1320
 def _open_run(out, card, resume):

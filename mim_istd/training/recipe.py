@@ -188,6 +188,9 @@ def get_recipe(
 ) -> Recipe:
     "A recipe by name, file or fields, with changes."
     if isinstance(recipe, (str, Path)): recipe = _find_recipe(recipe)
+    elif isinstance(recipe, type) or not (isinstance(recipe, dict) or is_dataclass(recipe)):
+        raise TypeError(f'recipe={recipe!r}: give the name of a recipe ({", ".join(RECIPES)}), a recipe.json, a '
+                        f'Recipe, or a dict of its fields')
     fixed = asdict(recipe) if is_dataclass(recipe) else _of_today(recipe.get('recipe', recipe))
     if unknown := (fixed | changes).keys() - {f.name for f in fields(Recipe)}:
         raise ValueError(f'A recipe has no {sorted(unknown)[0]!r}; it has {", ".join(f.name for f in fields(Recipe))}')
