@@ -64,7 +64,8 @@ def _encoder(film, size, rate):
     stream = film.add_stream(next(c for c in ('libx264', 'libopenh264', 'mpeg4') if c in av.codecs_available),
                              rate=Fraction(rate).limit_denominator(60000))
     stream.width, stream.height, stream.pix_fmt = *size, 'yuv420p'
-    if stream.codec.name == 'libx264': stream.options = {'crf': '18'}   # hardly to be told from the pictures
+    # crf 18 is hardly to be told from the pictures
+    if stream.codec.name == 'libx264': stream.options = {'crf': '18', 'mbtree': '0'}
     else: stream.bit_rate = 8_000_000
     return stream
 

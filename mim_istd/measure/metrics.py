@@ -302,7 +302,8 @@ def report(
 ) -> str: # one line
     "IoU, nIoU and Pd in per cent and Fa in 1e-6, with the counts that Pd and Fa come from."
     r = {k: math.nan if v is None else v for k, v in results.items()} # JSON has no NaN
-    return (f"IoU {100*r['IoU']:.2f}  nIoU {100*r['nIoU']:.2f}  Pd {100*r['Pd']:.2f} ({r['found']} of {r['targets']})  "
+    said = {k: 'undefined' if math.isnan(r[k]) else f'{100*r[k]:.2f}' for k in ('IoU', 'nIoU', 'Pd')}
+    return (f"IoU {said['IoU']}  nIoU {said['nIoU']}  Pd {said['Pd']} ({r['found']} of {r['targets']})  "
             f"Fa {1e6*r['Fa']:.2f}e-6 ({r['false_components']} false in {r['images']} images)")
 
 # %% ../../nbs/book/09_metrics.ipynb #b0a7c1d3
