@@ -253,8 +253,9 @@ class RunLearner(Learner):
 # %% ../../nbs/book/11_training.ipynb #318151e7
 @patch
 def _compile_scans(self:RunLearner):
-    recipe, ours = getattr(self, 'recipe', None), _module('mim_istd.kernels.compiling', needed=False)
-    if self.dls.device.type != 'cuda' or not recipe or not ours: return
+    recipe = getattr(self, 'recipe', None)
+    if self.dls.device.type != 'cuda' or not recipe: return   # and no kernels are imported
+    if not (ours := _module('mim_istd.kernels.compiling', needed=False)): return
     amp, share = dict(bf16=torch.bfloat16, fp16=torch.float16).get(recipe.precision), max(1, num_distrib())
     ours.compile_scans(unwrap(self.model), (recipe.batch_size//share, 1, recipe.size, recipe.size), amp)
 
@@ -377,8 +378,7 @@ def make_learner(
     **kwargs, # of `make_datasets`
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
-    _refuse_fields(recipe, kwargs)
-    recipe, device = get_recipe(recipe), torch_device(device)
+    recipe, device = _recipe_alone(recipe, kwargs), torch_device(device)
     # before there is an optimizer: AdaGrad's sums lie where the weights are
     net = make_model(model, recipe.seed, recipe.prior, weights).to(device)
     train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, **kwargs)
@@ -392,10 +392,10 @@ def make_learner(
     return learn
 
 # %% ../../nbs/book/11_training.ipynb #1cf764f4
-def _refuse_fields(recipe, given):
-    "`TypeError` for arguments that are fields of a recipe; the recipe as it was given, for the message."
+def _recipe_alone(recipe, given):
+    "The recipe that is meant; `TypeError` if arguments beside it are fields of one."
     own = {f.name for f in fields(Recipe)} - set(inspect.signature(make_learner).parameters)
-    if not (wrong := {k: v for k, v in given.items() if k in own}): return
+    if not (wrong := {k: v for k, v in given.items() if k in own}): return get_recipe(recipe)
     said = ', '.join(f'{k}={v!r}' for k, v in wrong.items())
     named = repr(recipe) if isinstance(recipe, str) else 'recipe'
     raise TypeError(f'{said}: this is for the recipe to say, so give recipe=get_recipe({named}, {said})')
@@ -461,8 +461,7 @@ def train(
     **kwargs, # of `make_learner`
 ) -> Learner: # with the best weights in its `model`
     "Train, keeping log and checkpoints in `out`, from the beginning or from where a run has ended; see `make_learner`."
-    _refuse_fields(recipe, kwargs)
-    out, recipe = Path(out), get_recipe(recipe)
+    out, recipe = Path(out), _recipe_alone(recipe, kwargs)
     _refuse_to_overwrite(out, resume)
     if resume: _check_recipe(out, recipe)
     learn = make_learner(model, root, recipe, **kwargs)
