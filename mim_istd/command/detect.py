@@ -375,6 +375,7 @@ class _Results:
         self.table = TargetTable(out/'targets.csv') if 'csv' in formats else None
         self.coco = CocoFiles(out, ids) if 'coco' in formats else None
         self.images = self.frames = self.targets = self.failed = 0
+        self.last = None                                         # base of what was written elsewhere and counted last
         self.made, self.kept = made, kept or {}                  # what JSON says of the run; job -> JSON files
         self.films, self.written = {}, [] if keep or kept else None   # base of a film -> its jobs; JSON files in order
         for job, files in self.kept.items():
@@ -386,27 +387,35 @@ def write(self:_Results, found, base):
     "Hand one image to the writers; few may wait, of large ones none."
     from dataclasses import replace
     from mim_istd.detection.outputs import write_outputs
+    from mim_istd.files import held_signals
     found = replace(found, made_with=self.made)
-    self.waiting.append((self.pool.submit(write_outputs, found, base, self.formats), base, found.to_dict()))
+    counted = found.to_dict()
+    with held_signals():
+        self.waiting.append((self.pool.submit(write_outputs, found, base, self.formats), base, counted))
     self.settle(4 if found.mask.size <= 2**22 else 0)
     return len(found)
 
 # %% ../../nbs/workshop/command/detect.ipynb #c3356835
 @patch
 def take(self:_Results, found, base, error):
-    "Count what was written elsewhere."
-    self._not_written(base, error) if error else self._count(found, base)
+    "Count what was written elsewhere; the last one again is not counted twice."
+    from mim_istd.files import held_signals
+    with held_signals():
+        if base != self.last: self._not_written(base, error) if error else self._count(found, base)
+        self.last = base
     return len(found['targets'])
 
 # %% ../../nbs/workshop/command/detect.ipynb #37c9ea08
 @patch
 def settle(self:_Results, at_most=0):
     "Count what has been written, until no more than `at_most` wait."
+    from mim_istd.files import held_signals
     while len(self.waiting) > at_most:
         job, base, found = self.waiting[0]
         error = job.exception()   # waits; an interrupt meanwhile leaves it among those that are counted in the end
-        self.waiting.pop(0)
-        self._not_written(base, error) if error else self._count(found, base)
+        with held_signals():
+            self.waiting.pop(0)
+            self._not_written(base, error) if error else self._count(found, base)
 
 # %% ../../nbs/workshop/command/detect.ipynb #1dad461d
 @patch

@@ -18,6 +18,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..data.frames import read_ahead
+from ..files import held_signals
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p31b76bc
 _given = {}   # in such a process: what it was given
@@ -152,13 +153,13 @@ def _is_there(x): return not isinstance(x, Future) or x.done()
 
 def _taken(source, x): return source, _result(x) if isinstance(x, Future) else x
 
-# %% ../../nbs/workshop/detection/processes.ipynb #03d4c969
+# %% ../../nbs/workshop/detection/processes.ipynb #1be268d1
 @patch
-def _next(self:Processes):
-    "(source, result) of the oldest, which is waited for."
-    taken = _taken(*self.waiting[0])
-    self.waiting.popleft()
-    return taken
+def _give_out(self:Processes, at_most):
+    "(source, result) of the oldest, until one that is not there yet; more than `at_most` do not wait."
+    while self.waiting and (len(self.waiting) > at_most or _is_there(self.waiting[0][1])):
+        yield _taken(*self.waiting[0])
+        self.waiting.popleft()
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p25c2353
 @patch
@@ -169,16 +170,17 @@ def finished(self:Processes,
     # an operating point also looks at weaker spots
     floor = self.detector.threshold if getattr(self.detector, 'least', None) is None else 0
     for source, frame, score in scored:
+        begin = lambda: score
         if not isinstance(score, Exception):
-            score = self.pool.submit(_finish_one, source, _copied(frame), _packed(score, floor))
-        self.waiting.append((source, score))
-        while self.waiting and (len(self.waiting) > self.ahead or _is_there(self.waiting[0][1])): yield self._next()
-    while self.waiting: yield self._next()
+            begin = functools.partial(self.pool.submit, _finish_one, source, _copied(frame), _packed(score, floor))
+        with held_signals(): self.waiting.append((source, begin()))   # nothing is begun that is not on the list
+        yield from self._give_out(self.ahead)
+    yield from self._give_out(0)
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p24e499d
 @patch
 def rest(self:Processes) -> list: # of (source, what `then` returned or exception)
-    "What was begun and has not been taken."
+    "What was begun and not given out; also the last that was given out, if the loop over them was left there."
     self.pool.shutdown(wait=False, cancel_futures=True)
     begun = [pair for pair in self.waiting if not (isinstance(pair[1], Future) and pair[1].cancel())]
     self.waiting.clear()
