@@ -473,6 +473,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._detectors': ( 'workshop/command/detect.html#_detectors',
                                                                                  'mim_istd/command/detect.py'),
+                                         'mim_istd.command.detect._digest': ( 'workshop/command/detect.html#_digest',
+                                                                              'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._draw_films': ( 'workshop/command/detect.html#_draw_films',
                                                                                   'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._drawn': ( 'workshop/command/detect.html#_drawn',

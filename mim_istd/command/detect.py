@@ -6,7 +6,7 @@
 __all__ = ['progress_bar', 'run_detect', 'try_to_write', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, csv, errno, glob, itertools, json, re, sys, time
+import contextlib, csv, errno, glob, hashlib, itertools, json, re, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -308,10 +308,18 @@ def try_to_write(folder):
 _OPTIONS = dict(tile=None, overlap=None, ignore=None, keep_hot_pixels=False, precision='fp32', raw=None,
                 raw_endian='little', raw_offset=0, fps=None, track=False, moving=False)   # with their defaults
 
+def _digest(path):
+    "Twelve digits that stand for what is in a file, or in the files of a folder; they start like its sha256."
+    path, whole = Path(path), hashlib.sha256()
+    for f in [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file()):
+        whole.update(f.name.encode()*path.is_dir() + f.read_bytes())
+    return whole.hexdigest()[:12]
+
 def _settings(args, detector):
     "What the JSON files of a run say of how they were made; options where they are not the default."
     from mim_istd.detection.outputs import how_made
     given = {k: getattr(args, k) for k, default in _OPTIONS.items() if getattr(args, k) != default}
+    if args.ignore: given['ignore_sha256'] = _digest(args.ignore)
     return dict(threshold=args.threshold, min_area=args.min_area, made_with=how_made(detector, **given))
 
 # %% ../../nbs/workshop/command/detect.ipynb #46a3899a
