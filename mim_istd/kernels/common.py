@@ -19,7 +19,7 @@ from torch import Tensor
 # %% ../../nbs/workshop/kernels/common.ipynb #f257b48d
 if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 5):
     raise ImportError(f'the kernels need Triton 3.5 or newer, and this is {triton.__version__}: upgrade PyTorch, which '
-                      f'brings it')
+                      f'brings it', name='triton')
 
 # %% ../../nbs/workshop/kernels/common.ipynb #6a63ead8
 INTERPRETED = bool(triton.knobs.runtime.interpret if hasattr(triton, 'knobs')

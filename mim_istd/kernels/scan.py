@@ -19,7 +19,7 @@ from torch import Tensor
 from ..model.scan import BackendUnavailable, _check, _refuse_tangents, selective_scan
 if tuple(int(v) for v in triton.__version__.split('.')[:2]) < (3, 5):       # tuples in a kernel
     raise ImportError(f'the kernels need Triton 3.5 or newer, and this is {triton.__version__}: upgrade PyTorch, which '
-                      f'brings it')
+                      f'brings it', name='triton')
 
 # %% ../../nbs/book/02_triton_scan.ipynb #2367cd00
 _LOG2E = tl.constexpr(1.4426950408889634)

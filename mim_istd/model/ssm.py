@@ -34,6 +34,7 @@ def _checked(A, B, delta):
 # %% ../../nbs/book/00_ssm.ipynb #33c1fd8b
 def _with_held_input(A, B):
     "The block matrix above, (N+1, N+1): its last row says x' = 0."
+    if B.is_complex() and not A.is_complex(): A = A.to(A.dtype.to_complex())
     both = torch.cat([A, B.to(A.dtype)[:, None]], dim=1)               # (N, N+1)
     return torch.cat([both, torch.zeros_like(both[:1])], dim=0)
 
@@ -186,6 +187,16 @@ def ssm_kernel(self:LTI,
         v = A_bar @ v
     return torch.stack(K)
 
+# %% ../../nbs/book/00_ssm.ipynb #d76076e9
+def _convolve(x, K):                                                            # (..., L), (L,) -> (..., L)
+    L = len(K)
+    y = torch.nn.functional.conv1d(x.reshape(-1, 1, L), K.flip(0)[None, None], padding=L-1)
+    return y[..., :L].reshape(x.shape)
+
+def _convolve_fft(x, K):                                                        # the same
+    L = len(K)
+    return torch.fft.irfft(torch.fft.rfft(x, 2*L) * torch.fft.rfft(K, 2*L), 2*L)[..., :L]
+
 # %% ../../nbs/book/00_ssm.ipynb #b8153775
 @patch
 def run_convolution(self:LTI,
@@ -196,13 +207,8 @@ def run_convolution(self:LTI,
 ): # (..., L)
     "Convolve the input with the kernel: all outputs at once, no state."
     x = self._signal(x)
-    L = x.shape[-1]
-    K = self.ssm_kernel(L, delta, rule)
-    if fft: y = torch.fft.irfft(torch.fft.rfft(x, 2*L) * torch.fft.rfft(K, 2*L), 2*L)[..., :L]
-    else:
-        y = torch.nn.functional.conv1d(x.reshape(-1, 1, L), K.flip(0)[None, None], padding=L-1)
-        y = y[..., :L].reshape(x.shape)
-    return y + self.D * x
+    K = self.ssm_kernel(x.shape[-1], delta, rule)
+    return (_convolve_fft if fft else _convolve)(x, K) + self.D * x
 
 # %% ../../nbs/book/00_ssm.ipynb #dd133102
 def s4d_real(
