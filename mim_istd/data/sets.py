@@ -10,6 +10,7 @@ __all__ = ['MASK_RULES', 'SUFFIXES', 'PREFERRED_LISTS', 'image_statistics', 'sta
 import hashlib, os, re, warnings
 from collections import Counter
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +311,21 @@ def training_split(
 # %% ../../nbs/book/06_images_and_masks.ipynb #050147b8
 def _plain(name): return re.sub('[^a-z0-9]', '', name.lower())
 
+def _places():
+    "Folders that may hold sets, in the order in which they are looked through."
+    yield from [Path(os.environ['MIM_ISTD_DATA']).expanduser()] if os.environ.get('MIM_ISTD_DATA') else []
+    for near in (Path.cwd(), Path.cwd().parent, Path(mim_istd.__file__).resolve().parents[1]):
+        yield from (near/'data'/'real', near/'data')
+
+def _sets_there():
+    "Plain name -> folder of each set that is found; films are no set."
+    there = {}
+    for p in (p for base in _places() if base.is_dir() for p in sorted(base.iterdir())):
+        if p.is_dir() and p.name != 'real' and any(q.is_dir() or q.suffix.lower() in SUFFIXES for q in p.iterdir()):
+            there.setdefault(_plain(p.name), p)
+    return there
+
+# %% ../../nbs/book/06_images_and_masks.ipynb #7fd8a9a6
 def find_dataset(
     name_or_path, # 'sample', 'NUAA-SIRST', 'irstd1k', …, or a folder; a `Folder` is given back
 ) -> Path:
@@ -319,17 +335,14 @@ def find_dataset(
     if isinstance(name_or_path, Folder): return name_or_path
     path = Path(name_or_path).expanduser()
     if path.is_dir(): return path
-    bases = [Path(os.environ['MIM_ISTD_DATA']).expanduser()] if os.environ.get('MIM_ISTD_DATA') else []
-    for near in (Path.cwd(), Path.cwd().parent, Path(mim_istd.__file__).resolve().parents[1]):
-        bases += [near/'data'/'real', near/'data']
-    there = {}
-    for base in bases:
-        for p in sorted(base.iterdir()) if base.is_dir() else ():
-            if p.is_dir() and p.name != 'real': there.setdefault(_plain(p.name), p)
-    if _plain(path.name) in there and len(path.parts) == 1: return there[_plain(path.name)]
+    there, plain = _sets_there(), _plain(path.name)
+    if plain in there and len(path.parts) == 1: return there[plain]
+    meant = [there[k].name for k in get_close_matches(plain, there, 1)]
     raise FileNotFoundError(f'No data set {str(name_or_path)!r}: it is no folder, and the sets found are '
-                            f'{", ".join(p.name for p in there.values()) or "none"}. Give its folder, or set '
-                            f'MIM_ISTD_DATA to the folder that holds the sets (data/README.md says how to get them)')
+                            f'{", ".join(p.name for p in there.values()) or "none"}. '
+                            + ''.join(f'Did you mean {name}? ' for name in meant)
+                            + 'Give its folder, or set MIM_ISTD_DATA to the folder that holds the sets '
+                            '(data/README.md says how to get them)')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #c62f89f8
 class IRSTDataset(Dataset):

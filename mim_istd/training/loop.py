@@ -25,7 +25,6 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-# %% ../../nbs/book/11_training.ipynb #e8aa0139
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
 from ..data.sets import Folder, IRSTDataset, find_dataset, open_folder, split_validation
@@ -209,14 +208,16 @@ class EMA(Callback):
         self.average.eval()
         self.average.n_averaged += 1 # else the first step would take the place of the initial weights
 
-    def _mix(self, averages, values, _): # the third is a count on the GPU, which would have to be waited for
-        d = min(self.decay, (1 + self.count) / (10 + self.count))
-        if values[0].is_floating_point(): get_ema_multi_avg_fn(d)(averages, values, None)
-        else: torch._foreach_copy_(averages, values)
-
     def after_batch(self):
         self.count += 1
         self.average.update_parameters(unwrap(self.learn.model))
+
+# %% ../../nbs/book/11_training.ipynb #dc161f19
+@patch
+def _mix(self:EMA, averages, values, _): # the third is a count on the GPU, which would have to be waited for
+    d = min(self.decay, (1 + self.count) / (10 + self.count))
+    if values[0].is_floating_point(): get_ema_multi_avg_fn(d)(averages, values, None)
+    else: torch._foreach_copy_(averages, values)
 
 # %% ../../nbs/book/11_training.ipynb #ddf4af23
 @patch
@@ -259,7 +260,6 @@ def _compile_scans(self:RunLearner):
     amp, share = dict(bf16=torch.bfloat16, fp16=torch.float16).get(recipe.precision), max(1, num_distrib())
     ours.compile_scans(unwrap(self.model), (recipe.batch_size//share, 1, recipe.size, recipe.size), amp)
 
-# %% ../../nbs/book/11_training.ipynb #rdr11014
 @patch
 def _do_one_batch(self:RunLearner):
     if not (self.training and self.capture): return super(RunLearner, self)._do_one_batch()
@@ -274,7 +274,6 @@ def _do_one_batch(self:RunLearner):
 def _backward(self:RunLearner):
     if not (self.training and self.capture): super(RunLearner, self)._backward() # else the recorded step has done it
 
-# %% ../../nbs/book/11_training.ipynb #0b0a20bc
 @patch
 def all_batches(self:RunLearner):
     if not (self.training and self.whole and takes_whole_steps(self)): return super(RunLearner, self).all_batches()
@@ -332,7 +331,6 @@ def _cut_there(train, recipe, device, wanted=None):
     own = (train.seed, repr(train.transform)) == (recipe.seed, repr(make_transform(recipe)))
     return own and fits_on(train, device)
 
-# %% ../../nbs/book/11_training.ipynb #fd7c0454
 def _shared(loader):
     "A loader that fastai's distributed trainer does not divide again; in validation every process sees all images."
     from fastai.distributed import DistributedDL
@@ -341,6 +339,12 @@ def _shared(loader):
         def get_idxs(self): return self.dl.get_idxs()
         def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False)
     return Shared(loader)
+
+# %% ../../nbs/book/11_training.ipynb #fec455a3
+def _workers(train, device):
+    "Processes that prepare images, where the caller names no number."
+    if device.type != 'cuda' or getattr(train, 'kept', None) is not None: return 0
+    return min(8, own_cores())
 
 # %% ../../nbs/book/11_training.ipynb #57ef2903
 def make_loaders(
@@ -352,11 +356,8 @@ def make_loaders(
     on_device=None, # cut windows where the images lie; None: on a GPU, with recorded steps, where it can be done
 ): # fastai `DataLoaders` and the `OrderedLoader` in it
     "Loaders of both parts; validation images come one by one, as large as they are."
-    cuda = device.type == 'cuda'
-    # from the second epoch on there is nothing to prepare
-    if workers is None and getattr(train, 'kept', None) is not None: workers = 0
-    if workers is None: workers = min(8, own_cores()) if cuda else 0
-    common, there = dict(num_workers=workers, device=device), getattr(train, 'kept_on', None) == device
+    cuda, there = device.type == 'cuda', getattr(train, 'kept_on', None) == device
+    common = dict(num_workers=_workers(train, device) if workers is None else workers, device=device)
     if _cut_there(train, recipe, device, on_device): ordered = WindowLoader(train, recipe, device)
     else: ordered = OrderedLoader(train, recipe.batch_size, recipe.seed, rank_distrib(), max(1, num_distrib()),
                                   pin_memory=cuda and not there, **common)
@@ -391,15 +392,6 @@ def make_learner(
     if learn.capture or (on_device and recipe.step != 'eager'): learn.whole = learner_step
     return learn
 
-# %% ../../nbs/book/11_training.ipynb #1cf764f4
-def _recipe_alone(recipe, given):
-    "The recipe that is meant; `TypeError` if arguments beside it are fields of one."
-    own = {f.name for f in fields(Recipe)} - set(inspect.signature(make_learner).parameters)
-    if not (wrong := {k: v for k, v in given.items() if k in own}): return get_recipe(recipe)
-    said = ', '.join(f'{k}={v!r}' for k, v in wrong.items())
-    named = repr(recipe) if isinstance(recipe, str) else 'recipe'
-    raise TypeError(f'{said}: this is for the recipe to say, so give recipe=get_recipe({named}, {said})')
-
 # %% ../../nbs/book/11_training.ipynb #2ec8a5e9
 def _keep_items(train, valid, recipe, device, workers):
     "Beside a GPU, making and carrying a batch would be what is waited for."
@@ -407,6 +399,20 @@ def _keep_items(train, valid, recipe, device, workers):
         fits = 8*len(train)*recipe.size**2 < torch.cuda.mem_get_info(device)[0]/4
         train.keep_items(device if fits and not workers else 'cpu') # other processes could not hand on what lies there
     return train, valid
+
+class _LossOnDevice(AvgSmoothLoss):
+    "fastai's smoothed loss, which does not wait for the GPU."
+    def accumulate(self, learn):
+        self.count += 1
+        self.val = torch.lerp(learn.loss.detach(), self.val.to(learn.loss.device), self.beta)
+
+def _recipe_alone(recipe, given):
+    "The recipe that is meant; `TypeError` if arguments beside it are fields of one."
+    own = {f.name for f in fields(Recipe)} - set(inspect.signature(make_learner).parameters)
+    if not (wrong := {k: v for k, v in given.items() if k in own}): return get_recipe(recipe)
+    said = ', '.join(f'{k}={v!r}' for k, v in wrong.items())
+    named = repr(recipe) if isinstance(recipe, str) else 'recipe'
+    raise TypeError(f'{said}: this is for the recipe to say, so give recipe=get_recipe({named}, {said})')
 
 # %% ../../nbs/book/11_training.ipynb #24ff5be0
 def _learner(net, dls, recipe, cbs):
@@ -438,13 +444,6 @@ def _capture(recipe, device):
         return None
     amp = torch.bfloat16 if recipe.precision == 'bf16' else None
     return partial(CapturedStep, amp=amp, compiled=recipe.step == 'compiled', benchmark=not recipe.deterministic)
-
-# %% ../../nbs/book/11_training.ipynb #0a6d4dc6
-class _LossOnDevice(AvgSmoothLoss):
-    "fastai's smoothed loss, which does not wait for the GPU."
-    def accumulate(self, learn):
-        self.count += 1
-        self.val = torch.lerp(learn.loss.detach(), self.val.to(learn.loss.device), self.beta)
 
 # %% ../../nbs/book/11_training.ipynb #bfbfa2d2
 @delegates(make_learner)
@@ -478,7 +477,6 @@ def _refuse_to_overwrite(out, resume):
         raise FileExistsError(
                 f'{out} holds a run already: resume=True goes on with it, another folder starts a new one')
 
-# %% ../../nbs/book/11_training.ipynb #c398cc2d
 def _check_recipe(out, recipe):
     "`ValueError` if the run in a folder, if there is one, has another recipe."
     if not (out/'last.pt').exists(): return
@@ -494,6 +492,13 @@ def _open_run(out, card, resume):
     if not rank_distrib(): write_whole(out/'recipe.json', to_json(card, indent=1) + '\n')
     return card, state
 
+# %% ../../nbs/book/11_training.ipynb #6a2c158c
+def _display(learn, progress):
+    "A context in which a fit shows what it does."
+    if progress and (IN_NOTEBOOK or sys.stdout.isatty()): return table_in_units(learn)
+    learn.logger = plain_logger(learn) if progress and not rank_distrib() else noop
+    return learn.no_bar()
+
 # %% ../../nbs/book/11_training.ipynb #1b31ad0f
 @contextmanager
 def _environment(learn, recipe, progress):
@@ -505,10 +510,7 @@ def _environment(learn, recipe, progress):
         if recipe.precision == 'tf32' and cuda:
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision('high')
-        if not progress or not (IN_NOTEBOOK or sys.stdout.isatty()):
-            stack.enter_context(learn.no_bar())
-            learn.logger = plain_logger(learn) if progress and not rank_distrib() else noop
-        else: stack.enter_context(table_in_units(learn))
+        stack.enter_context(_display(learn, progress))
         if num_distrib() > 1:
             # BatchNorm over all processes exists on GPUs only
             stack.enter_context(learn.distrib_ctx(sync_bn=cuda, cpu=not cuda))

@@ -63,6 +63,32 @@ class Recipe(_Images, _Steps):
     deterministic:bool=True # on CUDA, only kernels that repeat their results; False may be faster
     def __post_init__(self): _check_recipe(self)
 
+# %% ../../nbs/book/10_recipe.ipynb #21c702d8
+def _loss_terms(text):
+    "'dice + 5*bce' -> [(1.0, 'dice'), (5.0, 'bce')]"
+    terms = []
+    for term in text.split('+'):
+        *weight, name = (t.strip() for t in term.split('*'))
+        if name not in LOSSES: raise ValueError(f'loss={text!r}: no loss {name!r}, choose among {", ".join(LOSSES)}')
+        try: terms.append((math.prod(map(float, weight)), name))
+        except ValueError: raise ValueError(f"loss={text!r}: write it as 'dice' or 'dice + 5*bce'") from None
+    return terms
+
+# %% ../../nbs/book/10_recipe.ipynb #82c520c6
+class SumLoss:
+    "The loss that a recipe names, as one callable `(logits, target) -> scalar`."
+    def __init__(self,
+        text, # such as 'dice' or 'dice + 5*bce'
+    ): self.terms = _loss_terms(text)
+    def __call__(self, logits, target): return sum(w * LOSSES[name](logits, target) for w, name in self.terms)
+
+# %% ../../nbs/book/10_recipe.ipynb #1d57cfa5
+AUGMENTATIONS = {'scale': Scale, 'copy_paste': CopyPaste, 'flip': Flip, 'rotate90': Rotate90, 'gamma': Gamma,
+                 'gain': Gain, 'local_contrast': LocalContrast, 'gradient': Gradient, 'blur': Blur, 'noise': Noise}
+
+# %% ../../nbs/book/10_recipe.ipynb #24571cb4
+_OPTIMIZERS = dict(adagrad=torch.optim.Adagrad, adamw=torch.optim.AdamW, sgd=partial(torch.optim.SGD, momentum=0.9))
+
 # %% ../../nbs/book/10_recipe.ipynb #6b68209f
 _CHOICES = dict(optimizer=('adagrad', 'adamw', 'sgd'), decay=('all', 'matrices'),
                 schedule=('constant', 'cosine', 'one_cycle', 'thirds'), images=('resize', 'crop'),
@@ -90,6 +116,13 @@ def _check_fields(self):
         for k in names:
             if not ok(getattr(self, k)): raise ValueError(f'{k}={getattr(self, k)!r}: it should be {what}')
 
+# %% ../../nbs/book/10_recipe.ipynb #6de6b7f5
+def _check_optimizer(self):
+    known = inspect.signature(_OPTIMIZERS[self.optimizer]).parameters.keys() - {'params', 'lr', 'weight_decay'}
+    if unknown := set(self.optimizer_options) - known:
+        raise ValueError(f'{self.optimizer} has no option {sorted(unknown)[0]!r}: choose among '
+                         f'{", ".join(sorted(known))}')
+
 # %% ../../nbs/book/10_recipe.ipynb #f253d503
 def _check_recipe(self):
     _check_fields(self)
@@ -104,38 +137,6 @@ def _check_recipe(self):
     elif self.step != 'eager' or self.precision not in ('fp32', 'tf32'):
         raise ValueError(f"loss='own' takes plain steps: not with step={self.step!r}, precision={self.precision!r}, "
                          f"but with step='eager' and precision='fp32' or 'tf32'")
-
-# %% ../../nbs/book/10_recipe.ipynb #24571cb4
-_OPTIMIZERS = dict(adagrad=torch.optim.Adagrad, adamw=torch.optim.AdamW, sgd=partial(torch.optim.SGD, momentum=0.9))
-
-def _check_optimizer(self):
-    known = inspect.signature(_OPTIMIZERS[self.optimizer]).parameters.keys() - {'params', 'lr', 'weight_decay'}
-    if unknown := set(self.optimizer_options) - known:
-        raise ValueError(f'{self.optimizer} has no option {sorted(unknown)[0]!r}: choose among '
-                         f'{", ".join(sorted(known))}')
-
-# %% ../../nbs/book/10_recipe.ipynb #21c702d8
-def _loss_terms(text):
-    "'dice + 5*bce' -> [(1.0, 'dice'), (5.0, 'bce')]"
-    terms = []
-    for term in text.split('+'):
-        *weight, name = (t.strip() for t in term.split('*'))
-        if name not in LOSSES: raise ValueError(f'loss={text!r}: no loss {name!r}, choose among {", ".join(LOSSES)}')
-        try: terms.append((math.prod(map(float, weight)), name))
-        except ValueError: raise ValueError(f"loss={text!r}: write it as 'dice' or 'dice + 5*bce'") from None
-    return terms
-
-# %% ../../nbs/book/10_recipe.ipynb #82c520c6
-class SumLoss:
-    "The loss that a recipe names, as one callable `(logits, target) -> scalar`."
-    def __init__(self,
-        text, # such as 'dice' or 'dice + 5*bce'
-    ): self.terms = _loss_terms(text)
-    def __call__(self, logits, target): return sum(w * LOSSES[name](logits, target) for w, name in self.terms)
-
-# %% ../../nbs/book/10_recipe.ipynb #1d57cfa5
-AUGMENTATIONS = {'scale': Scale, 'copy_paste': CopyPaste, 'flip': Flip, 'rotate90': Rotate90, 'gamma': Gamma,
-                 'gain': Gain, 'local_contrast': LocalContrast, 'gradient': Gradient, 'blur': Blur, 'noise': Noise}
 
 # %% ../../nbs/book/10_recipe.ipynb #4acef064
 _LIGHT = dict(optimizer='adamw', weight_decay=0.01, decay='matrices', schedule='one_cycle', loss='dice + 5*bce',
@@ -162,6 +163,15 @@ RECIPES |= {'mdvsfa': Recipe(loss='own', epochs=30, batch_size=20, images='crop'
             'iaanet': Recipe(loss='own', epochs=10, batch_size=8, images='crop', size=256, optimizer='sgd', lr=0.01,
                              weight_decay=0., optimizer_options={'momentum': 0.})}
 
+# %% ../../nbs/book/10_recipe.ipynb #19a106bd
+def _find_recipe(name):
+    "What the table holds, or what the file does."
+    if str(name) in RECIPES: return RECIPES[str(name)]
+    if not str(name).endswith('.json'):
+        raise ValueError(f'No recipe {str(name)!r}: choose one of {", ".join(RECIPES)}, or a .json file')
+    if not Path(name).is_file(): raise FileNotFoundError(f'No recipe file {name}')
+    return json.loads(Path(name).read_text(encoding='utf-8'))
+
 # %% ../../nbs/book/10_recipe.ipynb #ad50b614
 _RETIRED = dict(warmup=0.15, loss_options={})   # with the only value that is still built
 
@@ -171,15 +181,6 @@ def _of_today(saved):
         raise ValueError(f'{foreign[0]}={saved[foreign[0]]!r}: recipes have no such field any more, and trainings '
                          f'go by {foreign[0]}={_RETIRED[foreign[0]]!r}')
     return {k: v for k, v in saved.items() if k not in _RETIRED}
-
-# %% ../../nbs/book/10_recipe.ipynb #19a106bd
-def _find_recipe(name):
-    "What the table holds, or what the file does."
-    if str(name) in RECIPES: return RECIPES[str(name)]
-    if not str(name).endswith('.json'):
-        raise ValueError(f'No recipe {str(name)!r}: choose one of {", ".join(RECIPES)}, or a .json file')
-    if not Path(name).is_file(): raise FileNotFoundError(f'No recipe file {name}')
-    return json.loads(Path(name).read_text(encoding='utf-8'))
 
 # %% ../../nbs/book/10_recipe.ipynb #51137e40
 def get_recipe(
@@ -247,6 +248,7 @@ def epoch_order(
     epoch, # from 0
 ) -> list: # of indices
     "The order in which an epoch visits the images."
+    # the 1 sets it apart from an image's augmentation, which is drawn from [seed, epoch, index]
     return np.random.default_rng([seed, epoch, n, 1]).permutation(n).tolist()
 
 # %% ../../nbs/book/10_recipe.ipynb #c92cd52f
