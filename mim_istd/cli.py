@@ -10,7 +10,7 @@ import contextlib, os, re, shutil, signal, sys
 from pathlib import Path
 
 from .command.detect import progress_bar, run_demo, run_detect, run_table, try_to_write
-from .command.options import build_parser, complain
+from .command.options import build_parser, complain, pass_on
 from .files import list_weights
 
 # %% ../nbs/workshop/cli.ipynb #38896bd8
@@ -304,7 +304,7 @@ def _say(e):
 def _warnings_are_notes():
     "What is warned of is told as the command tells everything."
     import warnings
-    def note(message, *_, **__): complain(f'note: {_as_options(message)}')
+    def note(message, category, *_, **__): pass_on('note', _as_options(message), category)
     before, warnings.showwarning = warnings.showwarning, note
     try: yield
     finally: warnings.showwarning = before

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .options import build_parser, complain
+from .options import build_parser, complain, pass_on
 
 # %% ../../nbs/workshop/command/detect.ipynb #eb3b9b31
 class _Progress:
@@ -514,7 +514,7 @@ def _warnings_as_lines():
     log.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: complain(f'warning: {message}')
+            warnings.showwarning = lambda message, category, *_, **__: pass_on('warning', message, category)
             yield
     finally:
         log.removeHandler(handler)
