@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.basics import Callback
+from fastcore.basics import patch
 from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar
 from scipy import stats
 
@@ -97,6 +98,7 @@ def _network(settings, variant, recipe):
     if recipe.prior is not None: set_prior(net, recipe.prior, recipe.seed)
     return net
 
+# %% ../../nbs/experiments/03_ablations.ipynb #9339a5d3
 def _trained(settings, variant, recipe, folder, tell):
     "The state of the last epoch, trained if need be; None if the time is up before."
     last = folder/'last.pt'
@@ -160,13 +162,12 @@ def _measure(settings, variant, seed, recipe, state, folder):
     figures = evaluate_targets(model, _held_out(settings, recipe), recipe.evaluation)
     figures['targets'] = [{k: round(v, 4) if isinstance(v, float) else v for k, v in t.items()}
                           for t in figures['targets']]
-    steps = state['card']['data']['train'] // recipe.batch_size
+    steps = state['card']['data']['train'] // recipe.batch_size            # of an epoch
     return {'variant': variant.name, 'seed': seed, 'split': settings.split, 'protocol': recipe.evaluation,
-            'epochs': state['epoch'],
-            'steps': steps * state['epoch'], 'ms_a_step': round(1000 * float(np.median(log['seconds'])) / steps, 1),
-            'train_loss': float(log['train_loss'][-1]),
-            'parameters': count_parameters(model)['total'], 'device': torch.cuda.get_device_name(device)
-            if device.type == 'cuda' else 'CPU',
+            'epochs': state['epoch'], 'steps': steps * state['epoch'],
+            'ms_a_step': round(1000 * float(np.median(log['seconds'])) / steps, 1),
+            'train_loss': float(log['train_loss'][-1]), 'parameters': count_parameters(model)['total'],
+            'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU',
             'data': state['card']['data'], **figures}
 
 # %% ../../nbs/experiments/03_ablations.ipynb #27e25ea0
@@ -228,28 +229,31 @@ def _in_parallel(settings, jobs, processes, threads, tell, done):
 class _Overview:
     "One bar over all runs."
     def __init__(self, settings, jobs, show=True):
-        self.epochs, self.total, self.ended, self.jobs = dict.fromkeys(range(len(jobs)),
-                0), len(jobs) * settings.recipe.epochs, 0, jobs
+        self.epochs, self.total = dict.fromkeys(range(len(jobs)), 0), len(jobs) * settings.recipe.epochs
+        self.ended, self.jobs, self.begin = 0, jobs, time.time()
         for i, job in enumerate(jobs):
             log = run_folder(settings, *job)/'log.csv'
             if log.exists(): self.epochs[i] = len(read_log(log)['epoch'])
         self.draws = show and (IN_NOTEBOOK or sys.stdout.isatty())
-        self.prints, self.begin, self.last_print = show and not self.draws, time.time(), 0
+        self.prints = show and not self.draws
         if self.draws:
             self.bar = progress_bar(range(self.total))
             self.bar.update(0)
 
-    def tell(self, job, epochs):
-        self.epochs[self.jobs.index(job)] = epochs
-        if self.draws and (n := sum(self.epochs.values())): self.bar.update(n)
+# %% ../../nbs/experiments/03_ablations.ipynb #5f162f94
+@patch
+def tell(self: _Overview, job, epochs):
+    self.epochs[self.jobs.index(job)] = epochs
+    if self.draws and (n := sum(self.epochs.values())): self.bar.update(n)
 
-    def done(self, job, status):
-        self.ended += 1
-        if self.draws: self.bar.comment = f'{self.ended} of {len(self.jobs)} runs'
-        variant, seed = job
-        if self.prints or (self.draws and status.startswith('failed')):
-            print(f'{time.time() - self.begin:7.0f} s  {self.ended:3} of {len(self.jobs)}  {variant.name} seed {seed}: '
-                  f'{status}', flush=True)
+@patch
+def done(self: _Overview, job, status):
+    self.ended += 1
+    if self.draws: self.bar.comment = f'{self.ended} of {len(self.jobs)} runs'
+    variant, seed = job
+    if self.prints or (self.draws and status.startswith('failed')):
+        print(f'{time.time() - self.begin:7.0f} s  {self.ended:3} of {len(self.jobs)}  {variant.name} seed {seed}: '
+              f'{status}', flush=True)
 
 # %% ../../nbs/experiments/03_ablations.ipynb #165168af
 def run_ablations(
@@ -268,7 +272,6 @@ def run_ablations(
     todo = [(v, s) for s in seeds for v in pick_variants(variants, settings.base)]
     overview, status = _Overview(settings, todo, progress), {}
     def done(job, how): status[job[0].name, job[1]] = how; overview.done(job, how)
-    # nothing to do for a process
     here = [job for job in todo if jobs == 1 or (run_folder(settings, *job)/f'{settings.split}.json').exists()]
     for job in here: done(job, _attempt(settings, *job, lambda n: overview.tell(job, n)))
     if len(here) < len(todo):
@@ -279,6 +282,15 @@ def run_ablations(
     return pd.DataFrame([{'variant': v.name, 'seed': s, 'status': status[v.name, s]} for v, s in todo])
 
 # %% ../../nbs/experiments/03_ablations.ipynb #9c25f022
+def _cut_run(folder, variant, seed, split):
+    "A run that is not finished, at its last validated epoch"
+    log = read_log(folder)
+    seen = np.flatnonzero(~np.isnan(log['IoU']))
+    figures = {k: float(log[k][seen[-1]]) if len(seen) else math.nan for k in ('IoU', 'nIoU', 'Pd', 'Fa')}
+    return {'variant': variant, 'seed': seed, 'split': split, 'epochs': len(log['epoch']), 'summary': figures,
+            'finished': False}
+
+# %% ../../nbs/experiments/03_ablations.ipynb #dbf01682
 def collect(
     out, # folder of run folders, or a file that `save_results` wrote
     split='validation', # or 'test'
@@ -290,14 +302,9 @@ def collect(
     for folder in sorted(out.glob('*-seed*')):
         name, seed = folder.name.rsplit('-seed', 1)
         if name not in VARIANTS: continue
-        if (folder/f'{split}.json').exists():
-            results.append({**json.loads((folder/f'{split}.json').read_text(encoding='utf-8')), 'finished': True})
-        elif (folder/'log.csv').exists():
-            log = read_log(folder)
-            seen = np.flatnonzero(~np.isnan(log['IoU']))
-            figures = {k: float(log[k][seen[-1]]) if len(seen) else math.nan for k in ('IoU', 'nIoU', 'Pd', 'Fa')}
-            results.append({'variant': name, 'seed': int(seed), 'split': split, 'epochs': len(log['epoch']),
-                            'summary': figures, 'finished': False})
+        if (file := folder/f'{split}.json').exists():
+            results.append({**json.loads(file.read_text(encoding='utf-8')), 'finished': True})
+        elif (folder/'log.csv').exists(): results.append(_cut_run(folder, name, int(seed), split))
     order = list(VARIANTS)
     return sorted(results, key=lambda r: (order.index(r['variant']), r['seed']))
 
@@ -309,10 +316,9 @@ def save_results(
 ):
     "All results in one file, without the lines of single images."
     drop = {'images'} | (set() if targets else {'targets'})
+    lines = [to_json({k: v for k, v in r.items() if k not in drop}, None) for r in results]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        Path(path), ('[' + ',\n'.join(to_json({k: v for k, v in r.items() if k not in drop}, None) for r in results)
-                     + ']\n').encode())
+    write_whole(Path(path), ('[' + ',\n'.join(lines) + ']\n').encode())
 
 # %% ../../nbs/experiments/03_ablations.ipynb #0aa826b8
 def noise(

@@ -47,11 +47,14 @@ _PAPER = (
             (69.32, 67.58, 93.52, 22.21)))
 
 # %% ../../nbs/experiments/07_variants.ipynb #94200479
-_OWN = (
+_SCANS = (
     Variant('zero', 'every SS2D returns zero', 'scans'),
     Variant('skip', 'every SS2D without its scan', 'scans'),
     Variant('conv', 'every SS2D → convolution', 'scans', dict(inner_mixer='conv')),
-    Variant('inner_only', 'outer SS2D returns zero', 'scans'),
+    Variant('inner_only', 'outer SS2D returns zero', 'scans'))
+
+# %% ../../nbs/experiments/07_variants.ipynb #6f02e69e
+_SCAN = (
     Variant('scrambled', "tokens in the authors' order", 'scan', dict(scrambled=True)),
     Variant('right', 'tokens in the right order', 'scan', dict(scrambled=False)),
     Variant('inner_first', 'inner Mamba in the first block of a stage', 'scan', dict(inner='first')),
@@ -61,12 +64,15 @@ _OWN = (
     *(Variant(f'states_{n}', f'N = {n} states', 'scan', dict(d_state=n)) for n in (4, 8, 16, 32)),
     Variant('delta_fixed', 'Δ independent of the input', 'scan'),
     Variant('no_direct', 'D = 0', 'scan'),
-    Variant('zoh', 'exact B̄ (eq 2)', 'scan'),
+    Variant('zoh', 'exact B̄ (eq 2)', 'scan'))
+
+# %% ../../nbs/experiments/07_variants.ipynb #ef1ac0bb
+_ENDS = (
     Variant('s0_zero', 'S₀ zero', 'ends', dict(initial_sentences='zero')),
     Variant('s0_stem', 'S₀ from the stem', 'ends', dict(initial_sentences='stem')),
     *(Variant(f'head_{s}', f'head at stride {s}', 'ends', dict(head_stride=s)) for s in (4, 2, 1)))
 
-VARIANTS = {v.name: v for v in (*_PAPER, *_OWN)} # in the order in which they are run
+VARIANTS = {v.name: v for v in (*_PAPER, *_SCANS, *_SCAN, *_ENDS)}
 
 # %% ../../nbs/experiments/07_variants.ipynb #bd62ff4c
 class WithoutScan(nn.Module):
