@@ -183,7 +183,7 @@ def _track(out, moving):
     from mim_istd.detection.tracks import track_results
     films = track_results(out, moving)
     if not films: complain('no film to track: images are one by themselves without --sequence')
-    for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' if moving else ''}tracks")
+    for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' * moving}track{'s' * (len(tracks) != 1)}")
     return films
 
 # %% ../../nbs/workshop/command/detect.ipynb #4fa1792f

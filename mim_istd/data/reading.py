@@ -90,7 +90,8 @@ def _one_frame(image):
     "The pixels of a PIL image that holds no animation."
     frames = getattr(image, 'n_frames', 1)
     if frames > 1 and image.format != 'MPO':
-        raise DataError(f'{frames} frames where one image is expected; mim_istd.data.frames reads them one by one')
+        raise DataError(f'{frames} frames where one image is expected; `read_frames` of mim_istd.data.frames reads '
+                        'them one by one')
     _note_flir(image)
     return _pixels(image)
 
@@ -203,8 +204,8 @@ def _read_tiff(path):
     with tifffile.TiffFile(path) as tif:
         pages = _tiff_pages(tif)
         if len(pages) != 1:
-            raise DataError(f'{len(pages)} pages where one image is expected; mim_istd.data.frames reads them one by '
-                            f'one')
+            raise DataError(f'{len(pages)} pages where one image is expected; `read_frames` of mim_istd.data.frames reads '
+                            'them one by one')
         return _tiff_page(pages[0], path)
 
 # %% ../../nbs/workshop/data/reading.ipynb #be694d2a
@@ -243,7 +244,8 @@ _FOREIGN = { # a pattern of the first bytes -> what that is, and what to do
     rb'\x89HDF': 'an HDF5 or MATLAB 7.3 file; save its array as NPY (h5py reads it)',
     rb'(?s)....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1|avif|avis)':
         'an HEIC or AVIF image; save it as PNG or TIFF',
-    rb'(?s)....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV': 'a film; give it the ending of a film, as .mp4 or .mkv',
+    rb'(?s)....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV': 'a film; with the ending of one, as .mp4 or .mkv, '
+        '`read_frames` of mim_istd.data.frames reads it frame by frame',
     rb'%PDF': 'a PDF; save its image as PNG or TIFF'}
 _HEADLESS = ('.raw', '.bin', '.dat', '.img', '.yuv')
 
@@ -261,7 +263,8 @@ def _kind(path):
     "What a file is by its first bytes: 'png', 'tiff', 'pgm', 'npy', 'npz' or, for Pillow to see, 'pillow'."
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'No image file {path}: check the name' + (', it is a folder' if path.is_dir() else ''))
+        raise FileNotFoundError(f'No image file {path}: ' + ('it is a folder; give the paths of the images in it'
+                                                             if path.is_dir() else 'check the name'))
     with open(path, 'rb') as f: head = f.read(6)
     if not head: raise DataError(f'Cannot read {path}: the file is empty')
     if head == b'\x93NUMPY': return 'npy'
@@ -286,7 +289,8 @@ def _decode(path):
             with _open(path) as image: return _one_frame(image)
         a = dict(png=_read_png, tiff=_read_tiff, pgm=_read_pgm, npy=_read_npy, npz=_read_npy)[kind](path)
         if a.ndim - _has_channels(a) > 2 and len(a) > 1:
-            raise DataError(f'{len(a)} frames where one image is expected; mim_istd.data.frames reads them one by one')
+            raise DataError(f'{len(a)} frames where one image is expected; `read_frames` of mim_istd.data.frames reads '
+                        'them one by one')
         return a[0] if a.ndim - _has_channels(a) > 2 else a
     except FileNotFoundError: raise
     except _BROKEN as e: raise _refusal(path, e) from e

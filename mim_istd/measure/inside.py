@@ -9,7 +9,8 @@ __all__ = ['judge', 'switched_off', 'capture', 'sentence_maps', 'channel_consist
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #c516818b
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,6 +48,14 @@ def _with_scan(model, which):
     return layers
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #9f1d013c
+def _switch_off(layer, leave):
+    "Switch an SS2D off; what is returned switches it on again."
+    if leave == 'zero': return layer.register_forward_hook(lambda m, x, y: torch.zeros_like(y)).remove
+    if 'mix' in vars(layer): return lambda: None                         # off already, and not ours to switch on
+    layer.mix = layer.mix_without_scan
+    return lambda: vars(layer).pop('mix')
+
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #c1cd3466
 @contextmanager
 def switched_off(
     model, # network
@@ -55,30 +64,35 @@ def switched_off(
 ):
     "Within, every SS2D that is meant returns zero, or works without its scan."
     if leave not in ('zero', 'skip'): raise ValueError(f"leave={leave!r}: use 'zero' or 'skip'")
-    layers = _with_scan(model, which)
-    hooks = [m.register_forward_hook(lambda m, x, y: torch.zeros_like(y)) for m in layers if leave == 'zero']
-    for m in layers if leave == 'skip' else (): m.mix = m.mix_without_scan
-    try: yield model
-    finally:
-        for h in hooks: h.remove()
-        for m in layers: vars(m).pop('mix', None)
+    with ExitStack() as undo:
+        for layer in _with_scan(model, which): undo.callback(_switch_off(layer, leave))
+        yield model
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #d7ca03d0
+@contextmanager
+def _watched(model, modules, keep): # keep: (name, module, inputs, output) -> None
+    "Within, a network is in evaluation mode and its modules report; afterwards it is as it was."
+    modes = {m: m.training for m in model.modules()}
+    hooks = [m.register_forward_hook(partial(keep, name)) for name, m in modules.items()]
+    model.eval()
+    try: yield
+    finally:
+        for h in hooks: h.remove()
+        for m, mode in modes.items(): m.training = mode
+
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #b08a226a
 @torch.inference_mode()
 def capture(
-    model, # network
+    model, # network; it looks in evaluation mode
     image, # (H, W) grey, at least 16 × 16
     modules, # dict: name -> module of it
     take, # (module, inputs, output) -> what to keep
 ) -> dict: # name -> what was kept; without the modules that did not run, and without None
     "What happens in some modules while a network looks at an image."
     kept = {}
-    def keep(name): return lambda module, inputs, output: kept.__setitem__(name, take(module, inputs, output))
-    hooks = [m.register_forward_hook(keep(name)) for name, m in modules.items()]
+    def keep(name, *seen): kept[name] = take(*seen)
     x = torch.tensor(standardize(image))[None, None].to(next(model.parameters()).device)
-    try: model(x)
-    finally:
-        for h in hooks: h.remove()
+    with _watched(model, modules, keep): model(x)
     return {name: k for name, k in kept.items() if k is not None}
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #ec039a0e
@@ -182,7 +196,6 @@ def _readable(name):
     at = re.fullmatch(r'stages\.(\d+)\.(\d+)(?:\.(\w+))?', name)
     return f'stage {int(at[1]) + 1}, block {int(at[2]) + 1}' + (f', {at[3]}' if at[3] else '') if at else name
 
-# %% ../../nbs/book/14_what_the_network_sees.ipynb #4d8168ef
 def named_layers(
     model, # network
     kind, # class
@@ -196,19 +209,25 @@ def _side_by_side(x, hw):
     return rearrange(x, '(h w) ... p q -> ... (h p) (w q)', h=hw[0])
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #3569d818
+def _placed_scans(model):
+    "The SS2Ds of a network by name, if their tokens have places in the image."
+    if getattr(getattr(model, 'config', None), 'scrambled', False):
+        raise ValueError('this network scans its tokens in a scrambled order; they have no places in the image')
+    layers = named_layers(model, SS2D)
+    if not layers: raise ValueError(f'{type(model).__name__} has no SS2D with a scan')
+    return layers
+
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #bbbde4b1
 def delta_maps(
     model, # network with SS2D layers
     image, # (H, W) grey, at least 16 × 16
 ) -> dict: # name of an SS2D -> (K, D, h, w) float32, of the sides that its tokens cover
     "Where each SS2D of a network listens: its Δ for every direction, channel and token."
-    if getattr(getattr(model, 'config', None), 'scrambled', False):
-        raise ValueError('this network scans its tokens in a scrambled order; they have no places in the image')
-    layers = named_layers(model, SS2D)
-    if not layers: raise ValueError(f'{type(model).__name__} has no SS2D with a scan')
+    layers = _placed_scans(model)
     def take(m, x, y): return x[2] if isinstance(m, MiMBlock) else scan_steps(m, x[0]).float().cpu()
     seen = capture(model, image, named_layers(model, MiMBlock) | layers, take)
     def lay(name, steps):
-        block = name.removesuffix(', inner')
+        block = re.sub(r'(, |\.)inner$', '', name)                       # the names of a wrapped network have a dot
         return steps[0] if block == name else _side_by_side(steps, seen[block])
     return {n: lay(n, seen[n]).numpy() for n in layers if n in seen}
 
@@ -241,6 +260,12 @@ def channel_contrast(
     return (maps[:, at].mean(1) - other.mean(1)) / np.maximum(other.std(1), 1e-12)
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #baf60bb0
+def _share_left(delta, A): # (D, L), (D, N) -> (D, N, L)
+    "What each state still holds of the first token after each token."
+    S = delta.cumsum(-1)
+    return torch.exp(A[..., None]*(S - S[:, :1])[:, None])
+
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #55193c63
 def state_decay(
     delta, # (K, D, h, w), from `delta_maps`
     A, # (K, D, N), negative
@@ -255,8 +280,7 @@ def state_decay(
     for k, direction in enumerate(directions):
         order = scan_order(h, w, direction)
         later = order[(order == y*w + x).nonzero().item():]              # the token itself, then those read after it
-        S = delta[k].flatten(1)[:, later].cumsum(-1)                      # (D, L)
-        left[k][..., later] = torch.exp(A[k][..., None]*(S - S[:, :1])[:, None]).float()
+        left[k][..., later] = _share_left(delta[k].flatten(1)[:, later], A[k]).float()
     return left.unflatten(-1, (h, w)).numpy()
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #520c5526

@@ -385,7 +385,9 @@ def get_model(
 ) -> nn.Module:
     "Build a network by name."
     if name not in _MODELS: _register_more()
-    if name not in _MODELS: raise ValueError(f"no model is called {name!r}; there are {', '.join(list_models())}")
+    if name not in _MODELS:
+        raise ValueError(f"no model is called {name!r}; there are {', '.join(list_models())}, and `register_model` "
+                         "adds one of your own")
     return _MODELS[name](**changes)
 
 # %% ../../nbs/book/05_network.ipynb #85a0be8a
