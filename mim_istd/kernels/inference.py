@@ -60,6 +60,7 @@ def _tile(O):
     "Pixels, channels and warps of a program that makes some of O channels."
     return (128, 32, 4) if O == 32 else (64, min(O, 64), 2)
 
+# %% ../../nbs/workshop/kernels/inference.ipynb #26624b9c
 @launcher
 def convolve(
     x, # (B, C, H, W)
