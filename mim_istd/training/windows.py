@@ -153,13 +153,13 @@ def _draw_scale(step, rng):
 
 # %% ../../nbs/workshop/training/windows.ipynb #1bae39d5
 def _lines(held, n, m, side):
-    "Lines of a mask resized from n to m and continued to `side`: where, and which of the held ones each shows."
+    "Rows (columns) of a mask resized from n to m, continued to `side`: where, and which held one each shows."
     source = _resize(np.arange(n, dtype=np.int32)[None], (1, m), Image.Resampling.NEAREST)[0]
     source = np.pad(source, (0, max(0, side - m)), mode='symmetric')
     shows = np.searchsorted(held, source)
-    shows[np.append(held, -1)[shows] != source] = len(held) # an empty line
+    shows[np.append(held, -1)[shows] != source] = len(held) # an empty one
     full = shows < len(held)
-    where = np.flatnonzero(full | np.roll(full, 1)) # one empty line after full ones keeps them apart
+    where = np.flatnonzero(full | np.roll(full, 1)) # an empty one after full ones keeps them apart
     return where, shows[where]
 
 # %% ../../nbs/workshop/training/windows.ipynb #6554400e
@@ -232,6 +232,15 @@ def _draw_window(images, i, rng, steps):
         else: rows = _draw_turn(step, rng, rows, images.side)
     return rows, gain, grids, scale
 
+# %% ../../nbs/workshop/training/windows.ipynb #8be19293
+def _as_plan(recipe, order, rows, gain, grids, scale):
+    "Of what `plan_epoch` drew, the columns that the recipe asks for."
+    plan = WindowPlan(torch.tensor(list(order), dtype=torch.int64),
+                      *map(torch.from_numpy, (rows[:, :2].astype(np.int32), gain)))
+    if {'scale', 'local_contrast'} & set(recipe.augment): plan.power, plan.offset = torch.from_numpy(grids)
+    if 'scale' in recipe.augment: plan.scale = torch.from_numpy(scale)
+    return plan
+
 # %% ../../nbs/workshop/training/windows.ipynb #b756eded
 def plan_epoch(
     images, # `ImagesOnDevice`
@@ -246,11 +255,7 @@ def plan_epoch(
     for k, i in enumerate(order):
         rng = np.random.default_rng([recipe.seed, epoch, i])
         rows[k], gain[k], grids[:, k], scale[k] = _draw_window(images, i, rng, steps)
-    plan = WindowPlan(torch.tensor(list(order), dtype=torch.int64),
-                      *map(torch.from_numpy, (rows[:, :2].astype(np.int32), gain)))
-    if {'scale', 'local_contrast'} & set(recipe.augment): plan.power, plan.offset = torch.from_numpy(grids)
-    if 'scale' in recipe.augment: plan.scale = torch.from_numpy(scale)
-    return plan
+    return _as_plan(recipe, order, rows, gain, grids, scale)
 
 # %% ../../nbs/workshop/training/windows.ipynb #3d367f90
 def _reflect(at, size):
@@ -290,9 +295,9 @@ def _unscaled(images, index, rows, scale):
 def _taps(at, step, size):
     "Four places along an axis of images of `size` (B,), and what each weighs."
     apart, n, found = (step - 1).clamp(min=0)/4, size[:, None, None], []
-    for look in (at - apart, at + apart):
-        low = look.floor()
-        found += [(_reflect(low.long(), n), (1 - look + low)/2), (_reflect(low.long() + 1, n), (look - low)/2)]
+    for point in (at - apart, at + apart):
+        low = point.floor()
+        found += [(_reflect(low.long(), n), (1 - point + low)/2), (_reflect(low.long() + 1, n), (point - low)/2)]
     return found
 
 # %% ../../nbs/workshop/training/windows.ipynb #617564e3
