@@ -3797,6 +3797,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'mim_istd/training/windows.py'),
                                            'mim_istd.training.windows.WindowsOnDevice.set_epoch': ( 'workshop/training/windows.html#windowsondevice.set_epoch',
                                                                                                     'mim_istd/training/windows.py'),
+                                           'mim_istd.training.windows._as_plan': ( 'workshop/training/windows.html#_as_plan',
+                                                                                   'mim_istd/training/windows.py'),
                                            'mim_istd.training.windows._draw_contrast': ( 'workshop/training/windows.html#_draw_contrast',
                                                                                          'mim_istd/training/windows.py'),
                                            'mim_istd.training.windows._draw_crop': ( 'workshop/training/windows.html#_draw_crop',

@@ -119,7 +119,7 @@ def _pooled(judged):
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #8bc4a52a
 def _line(m, hits):
-    "The most likely line for mean logits (n,) and hits (n,)."
+    "The line of a logistic regression of hits (n,) on mean logits (n,)."
     from sklearn.linear_model import LogisticRegression
     line = LogisticRegression().fit(m[:, None], hits)
     return Calibration(round(float(line.coef_[0, 0]), 4), round(float(line.intercept_[0]), 4))
@@ -191,6 +191,7 @@ def _loss_by_parts(judged, parts=20):
         if here.any(): line[here], share[here] = _line(m[~here], hits[~here])(m[here]), hits[~here].mean()
     return tuple(float(-np.log(np.where(hits, p, 1 - p).clip(1e-12)).mean()) for p in (line, share))
 
+# %% ../../nbs/workshop/detection/calibration.ipynb #a5ae760c
 def check_line(
     judged, # list of `Judged`, with candidates of both kinds
 ):
@@ -213,9 +214,11 @@ def plot_reliability(
     from matplotlib import pyplot as plt
     ax = ax or plt.gca()
     said, is_so, count = _bins(np.asarray(p), np.asarray(hits), bins)
-    ax.plot([0, 1], [0, 1], color='.7', lw=1, zorder=0)
-    ax.errorbar(said, is_so, (said * (1 - said) / count)**.5, fmt='o-', capsize=2, label=label)
-    ax.set(xlabel='probability said', ylabel='share that is real', xlim=(0, 1), ylim=(-.03, 1.03))
+    ax.plot([0, 1], [0, 1], color='.7', ls='-', lw=1, zorder=0)       # colour and style given: the cycle is not used up
+    curve, = ax.plot(said, is_so, marker='o', ms=4, label=label)
+    chance = (said * (1 - said) / count)**.5
+    ax.vlines(said, is_so - chance, is_so + chance, color=curve.get_color(), lw=1)
+    ax.set(xlabel='probability said', ylabel='share that is real', xlim=(-.03, 1.03), ylim=(-.03, 1.03))
     return ax
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #01986d32
