@@ -233,6 +233,11 @@ def _jobs(images, bases, sequence):
 def _number(jobs):
     "Number the frames in each folder by their names, and put them in that order."
     from mim_istd.data.frames import natural_order, sequence_numbers
+    into = {}
+    for job in jobs: into.setdefault(job.base.parent, {})[job.path.parent] = None
+    for first, *more in into.values():
+        if more: raise ValueError(f'--sequence makes one stream of the images of a folder, and the results of {first} and '
+                                  f'{more[0]} would be one: name the folder that holds both, or give each a run of its own')
     for folder in {job.path.parent for job in jobs}:
         here = [job for job in jobs if job.path.parent == folder]
         for job, number in zip(here, sequence_numbers([job.path.name for job in here])): job.number = number

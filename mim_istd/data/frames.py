@@ -7,7 +7,7 @@ __all__ = ['VIDEO_SUFFIXES', 'Frame', 'RawFormat', 'parse_raw', 'read_frames', '
            'sequence_numbers', 'read_ahead']
 
 # %% ../../nbs/workshop/data/frames.ipynb #9d41dd75
-import queue, re, threading
+import queue, re, threading, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -124,7 +124,9 @@ def _promised(film, stream):
     "The second in which a film begins, and how many seconds its header promises; 0 if it does not say."
     if stream.duration is None: start, length = film.start_time or 0, (film.duration or 0) / 10**6
     else: start, length = (float((t or 0) * stream.time_base) for t in (stream.start_time, stream.duration))
-    if stream.duration is None: start /= 10**6
+    if stream.duration is None:
+        start /= 10**6
+        if film.format.name.startswith('matroska'): length -= start   # its end, counted from 0
     if film.format.name == 'avi' and stream.average_rate: length = max(length, stream.frames / stream.average_rate)
     return start, float(length) if film.format.name.startswith(_SAY_THEIR_LENGTH) else 0.
 
@@ -168,6 +170,17 @@ def _rate(film, stream):
     rate = stream.codec_context.framerate if film.format.name == 'h264' else stream.average_rate
     return float(rate) if rate else None
 
+# %% ../../nbs/workshop/data/frames.ipynb #a4f391a1
+def _jumps(times):
+    "What to say where more than the usual step lies between two pictures, by their times in seconds; '' elsewhere."
+    steps = np.diff(times)
+    usual = np.median(steps) if len(steps) > 8 else 0.
+    far = steps > 1.5*usual
+    if not usual or not far.any() or (np.abs(steps - usual) < .1*usual).mean() < .9: return ''
+    lost = int(np.round(steps[far]/usual - 1).sum())
+    return (f"{lost} picture{'s' * (lost > 1)} may be missing, the first after {times[far.argmax()]:.2f} s: more time passes "
+            'there than elsewhere. Frames are numbered as they come')
+
 # %% ../../nbs/workshop/data/frames.ipynb #13af444c
 def _video_frames(path):
     "(pixels, index, time) of each frame; `DataError` after the last one if something of the film is missing."
@@ -178,11 +191,14 @@ def _video_frames(path):
             if not film.streams.video: raise DataError('no pictures in it')
             account, first = _Account(film, film.streams.video[0]), None
             rate = _rate(film, account.stream)
+            times = []
             for i, frame in enumerate(account.frames()):
                 seconds = frame.time if frame.time is not None else i / rate if rate else None
                 if first is None: first = seconds
+                if seconds is not None: times.append(seconds - first)
                 yield _grey_frame(frame), i, None if seconds is None else round(seconds - first, 6)
     except av.FFmpegError as e: raise DataError(f'{e.strerror or e}; if it is a damaged copy, fetch it again') from e
+    if said := _jumps(times): warnings.warn(f'{path}: {said}', stacklevel=2)
     if missing := account.missing(): raise DataError(f'{path} is not whole: {missing}. What could be read is kept')
 
 # %% ../../nbs/workshop/data/frames.ipynb #4c44c152

@@ -105,6 +105,9 @@ def _as_array(image):
     "An array or tensor of real numbers as an array; one that is mapped from a file stays so."
     if torch.is_tensor(image): a = (image.detach().float() if image.is_floating_point() else image).cpu().numpy()
     else: a = image if isinstance(image, np.memmap) else np.asarray(image)
+    if a.dtype == object:
+        raise TypeError(f'an image is a path, an array, a tensor or a PIL image, got a {type(image).__name__}; several '
+                        'images come as a list')
     if a.dtype.kind not in 'biuf': raise TypeError(f'an image holds real numbers, got {a.dtype}')
     return a
 
@@ -113,7 +116,8 @@ def _channels_last(a, first):
     if a.ndim == 4 and a.shape[0] == 1: a = a[0]
     if a.ndim == 3 and a.shape[0] <= 4 and (first or a.shape[-1] > 4): a = np.moveaxis(a, 0, -1)
     if a.ndim not in (2, 3) or 0 in a.shape or a.ndim == 3 and a.shape[-1] > 4:
-        raise ValueError(f'expected one image (H, W) with up to 4 channels, got shape {a.shape}')
+        raise ValueError(f'expected one image (H, W) with up to 4 channels, got shape {a.shape}; several images come '
+                         f'as a list')
     return a
 
 # %% ../../nbs/book/12_detection.ipynb #5f756eb7

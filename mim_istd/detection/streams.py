@@ -6,7 +6,7 @@
 __all__ = ['stream_detections']
 
 # %% ../../nbs/workshop/detection/streams.ipynb #094c3fef
-import functools
+import functools, os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -151,6 +151,7 @@ def stream_detections(
     beside=(), # more detectors, on other devices, that take part
 ): # yields (source, `Detections` or what the processes have made of them), or (source, exception)
     "Find the targets in all frames of all sources, in their order. An error is a value in the place of its frame."
+    if isinstance(sources, (str, os.PathLike)): sources = [sources]   # not its letters
     if processes: frames = processes.frames(sources)
     else: frames = read_ahead(sources, functools.partial(_some, read), threads)
     frames = ((source, _shown(detector, frame)) for source, frame in frames)

@@ -52,8 +52,9 @@ _FIRST = datetime.datetime(2000, 1, 1)
 def _stream(frames, seen):
     "(time, detections) of each frame from the first to the last, also where nothing was found."
     from stonesoup.types.detection import Detection
-    for f in range(min(frames), max(frames) + 1):
-        time = _FIRST + datetime.timedelta(seconds=f)
+    first = min(frames)   # which may be a time stamp, and no date is as large
+    for f in range(first, max(frames) + 1):
+        time = _FIRST + datetime.timedelta(seconds=f - first)
         yield time, {Detection(np.array([[t.x], [t.y]]), time, measurement_model=seen, metadata=dict(frame=f, target=i))
                      for i, t in enumerate(frames.get(f, ()))}
 
