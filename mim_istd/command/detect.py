@@ -169,28 +169,28 @@ def _after(args, jobs, read, results, status):
     from mim_istd.detection.outputs import rebuild_table
     tracks = None
     if args.track or args.moving:
-        tracks = _track(results.out, args.moving)
+        tracks = _track(results.out, args.moving, bool(jobs) and not status)
         if results.table and (paths := results.paths()): rebuild_table(results.out, paths)
     if 'film' in args.format and status != 130:
         place = {job: i for i, job in enumerate(jobs)}   # kept files came first
         films = {base: sorted(mine, key=place.get) for base, mine in results.films.items()}
-        status = max(status, _draw_films(read, films, tracks))
+        status = max(status, _draw_films(read, films, tracks, bool(jobs) and not status))
     if args.shard and status != 130: _finish_shard(args, jobs, status)
     return status
 
-def _track(out, moving):
-    "Link all films in the results, and say how many tracks there are."
+def _track(out, moving, complete=True):
+    "Link all films in the results, and say how many tracks there are, or why there are none if nothing else did."
     from mim_istd.detection.tracks import track_results
     films = track_results(out, moving)
-    if not films: complain('no film to track: images are one by themselves without --sequence')
+    if not films and complete: complain('no film to track: images are one by themselves without --sequence')
     for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' * moving}track{'s' * (len(tracks) != 1)}")
     return films
 
 # %% ../../nbs/workshop/command/detect.ipynb #4fa1792f
-def _draw_films(read, films, tracks):
+def _draw_films(read, films, tracks, complete=True):
     "An overlay film of each film; 1 if one of them could not be written."
     from mim_istd.detection.films import overlay_film
-    if not films: complain('no film to draw: images are one by themselves without --sequence')
+    if not films and complete: complain('no film to draw: images are one by themselves without --sequence')
     failed = 0
     for base, jobs in films.items():
         mine = None if tracks is None else tracks.get(base, ())

@@ -340,7 +340,8 @@ _FORMATS = ['overlay', 'mask', 'json', 'csv']
 
 def _add_tiles(p):
     p.add_argument('--tile', type=_between(int, 1, _ANY), metavar='PX',
-                   help='side of the tiles of large images (default: as the memory allows)')
+                   help='side of the tiles of large images (default: as the memory allows); small ones see less around '
+                        'a target, and may report more')
     p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX',
                    help='of neighbouring tiles (default: 192), less if --tile is small')
     _add_scale(p)
@@ -357,7 +358,8 @@ def _add_streams(p):
     p.add_argument('--fps', type=_between(float, 1e-6, _ANY),
                    help='frames a second of streams that do not say it, for the time in the results')
     p.add_argument('--track', action='store_true',
-                   help='link the targets of a stream into tracks: NAME_tracks.csv, NAME_mot.txt, also in the JSON')
+                   help='link the targets of a stream into tracks, from the fifth frame that one is seen in: '
+                        'NAME_tracks.csv, NAME_mot.txt, also in the JSON')
     p.add_argument('--moving', action='store_true',
                    help='as --track, with only those tracks in their tables that move, and targets.csv saying of each '
                         'target whether it does; for a fixed camera')
