@@ -75,6 +75,30 @@ def _one(out, sheets, name, pixels, boxes):
     sheets.add(label_crops(pixels, boxes, grown))
     return sum((grown == k).sum() == 0 for k in range(1, len(boxes) + 1))
 
+# %% ../../nbs/workshop/command/labels.ipynb #efb62e67
+def _keys(source):
+    "What the labels of each image of a folder, or frame of a film, go by."
+    return (p.stem for p in _files(source)) if source.is_dir() else (key for *_, key in _labelled(source))
+
+def _check_any(labels, keys, path, source):
+    "`DataError` if there are labels, and none of an image that is there."
+    from mim_istd.data.reading import DataError
+    if not labels: return
+    key = None
+    for key in keys:
+        if key in labels: return
+    if key is None: raise DataError(f'No image in {source}')
+    why = _why_none(min(labels), isinstance(key, int))
+    raise DataError(f'The labels {path} have no image in {source}: {why}')
+
+def _why_none(first, film):
+    "What may be wrong, judged by the first label's key."
+    if isinstance(first, int):
+        if film: return f'the first is of frame {first}, and frames count from 0'
+        return 'a column `frame` goes with films and stacks only; write a column `image` with the names of the images'
+    if film: return f'the first is of an image {first!r}, and a film needs a column `frame`, counted from 0'
+    return f'the first is of an image {first!r}; give a label and its image the same name'
+
 # %% ../../nbs/workshop/command/labels.ipynb #02cb901f
 def run_labels(args):
     "mim-istd labels"
@@ -86,6 +110,7 @@ def run_labels(args):
     try_to_write(out)
     if out.exists() and any(out.iterdir()): raise FileExistsError(f'{out} is not empty: choose a new folder by -o')
     labels, sheets = read_labels(args.labels, _sizes(source)), _Sheets(out)
+    _check_any(labels, _keys(source), args.labels, source)
     for name, pixels, key in _labelled(source):
         boxes = labels.get(key, np.zeros((0, 4)))
         empty, n = empty + _one(out, sheets, name, pixels, boxes), n + len(boxes)
@@ -94,7 +119,9 @@ def run_labels(args):
     sheets.add([], last=True)
     if left := sorted(map(str, set(labels) - done)): complain(f'labels without an image: {len(left)}, {left[0]} first')
     if empty: complain(f'{empty} labels without a mask: the image is flat there, or ends')
-    print(f'{len(done)} images, {n} labels; look at {sheets.count} sheet(s) in {out} before you train on {out/"masks"}')
+    bare = len(done - set(labels))
+    print(f'{len(done)} images{f" ({bare} without a label)" if bare else ""}, {n} labels; look at {sheets.count} '
+          f'sheet(s) in {out} before you train on {out/"masks"}')
     return 1 if left or empty else 0
 
 # %% ../../nbs/workshop/command/labels.ipynb #fe8bd473
@@ -134,17 +161,18 @@ def how_measured(
     return dict(version=__version__, **{k: v for k, v in options.items() if v is not None})
 
 # %% ../../nbs/workshop/command/labels.ipynb #37eb0c6f
-def _check_any(labels, keys, path, source):
-    "`DataError` if there are labels, and none of an image that is there."
-    from mim_istd.data.reading import DataError
-    if labels and not set(labels) & set(keys): raise DataError(f'The labels {path} have no image in {source}')
-
 def _note_unlabelled(labels, keys, what):
     "Say which images have no label."
     bare = [str(key) for key in keys if key not in labels]
     names = ', '.join(bare[:3]) + (f' and {len(bare) - 3} more' if bare[3:] else '')
     if bare: complain(f'note: no label for {len(bare)} of {len(keys)} {what} ({names}): counted as {what} without '
                       'targets')
+
+def _note_beyond(labels, keys):
+    "Say which frames have a label, and are not in the film."
+    beyond = sorted(key for key in labels if isinstance(key, int) and key not in keys)
+    if beyond: complain(f'note: labels of {len(beyond)} frame{"s" * (len(beyond) > 1)} that the film has not, '
+                        f'{beyond[0]} first; frames count from 0')
 
 # %% ../../nbs/workshop/command/labels.ipynb #bf5dddf7
 def _detect_labelled(detector, source, labels):
@@ -178,6 +206,7 @@ def evaluate_on_labels(
     detector = measured_detector(args)
     found, counted = _detect_labelled(detector, source, labels)
     _check_any(labels, found, args.labels, source)   # only now are the frames of a film known
+    _note_beyond(labels, found)
     _note_unlabelled(labels, found, 'images' if source.is_dir() else 'frames')
     r = score_labels(found, counted)
     percent = lambda k: 'undefined' if np.isnan(r[k]) else f'{100*r[k]:.2f}'   # without labels, or targets reported

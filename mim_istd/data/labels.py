@@ -32,6 +32,22 @@ def _rows(rows, where):
     if (boxes[:, 2:] < 0).any(): raise DataError(f'{where}: a box of negative width or height')
     return boxes
 
+# %% ../../nbs/workshop/data/labels.ipynb #dcc4f909
+def _yolo_box(fields, where):
+    "Centre, width and height, as parts of the image, of a line's box, or of the box around its polygon."
+    polygon = len(fields) > 6
+    if len(fields) < 5:
+        raise DataError(f'{where}: class, x, y, width and height are expected, got {" ".join(fields)!r}')
+    if polygon and len(fields) % 2 == 0:
+        raise DataError(f'{where}: a polygon is a class, then x, y of each corner; {len(fields) - 1} are no pairs')
+    v = [_number(f, where) for f in (fields[1:] if polygon else fields[1:5])]
+    if max(v) > 1.5:   # rounding gives a little over 1, and no more
+        raise DataError(f'{where}: YOLO has parts of the image, from 0 to 1, and {max(v):g} is none: divide pixels by '
+                        'the width and height of the image')
+    if not polygon: return v
+    x, y = v[::2], v[1::2]
+    return (min(x) + max(x))/2, (min(y) + max(y))/2, max(x) - min(x), max(y) - min(y)
+
 # %% ../../nbs/workshop/data/labels.ipynb #ad690085
 def _read_yolo(path, size):
     "Boxes of a YOLO file; `size` maps the image's name to its (height, width)."
@@ -39,9 +55,7 @@ def _read_yolo(path, size):
     (H, W), rows = size(path.stem), []
     for i, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), 1):
         if not (fields := line.split()): continue
-        if len(fields) < 5:
-            raise DataError(f'{path}, line {i}: class, x, y, width and height are expected, got {line!r}')
-        x, y, w, h = (_number(v, f'{path}, line {i}') for v in fields[1:5])
+        x, y, w, h = _yolo_box(fields, f'{path}, line {i}')
         rows.append(((x - w/2)*W, (y - h/2)*H, w*W, h*H))
     return {path.stem: _rows(rows, path)}
 
@@ -256,11 +270,13 @@ def label_crops(
     return [_crop(image, grown, box, k) for k, box in enumerate(np.reshape(boxes, (-1, 4)), 1)]
 
 # %% ../../nbs/workshop/data/labels.ipynb #01b34f7a
+def _sureness(t): return t.get('score', t['peak'])   # by the calibration, if there is one; peaks are often 1
+
 def to_coco(
     detections, # list of `Detections` or of what their `to_dict` gives
     ids=None, # image name (without folder and suffix) -> its id in the COCO file of the truth; None: 1, 2, …
 ) -> list: # of dicts image_id, category_id, bbox, score; for `json.dumps`
-    "COCO results: what `pycocotools` loads by `loadRes`."
+    "COCO results: what `pycocotools` loads by `loadRes`; the score is the probability of being real."
     dicts, rows = [d if isinstance(d, dict) else d.to_dict() for d in detections], []
     for i, d in enumerate(dicts, 1):
         name = Path(d['image']).stem
@@ -268,7 +284,7 @@ def to_coco(
         for t in d['targets']:
             x0, y0, x1, y1 = t['box']
             rows.append(dict(image_id=i if ids is None else ids[name], category_id=1, bbox=[x0, y0, x1 - x0, y1 - y0],
-                             score=t['peak']))
+                             score=_sureness(t)))
     return rows
 
 # %% ../../nbs/workshop/data/labels.ipynb #283c2842
@@ -279,5 +295,5 @@ def to_yolo(
     d = detections if isinstance(detections, dict) else detections.to_dict()
     W, H = d['width'], d['height']
     parts = lambda x0, y0, x1, y1: ((x0 + x1)/2/W, (y0 + y1)/2/H, (x1 - x0)/W, (y1 - y0)/H)
-    line = lambda t: ' '.join(f'{v:.6f}' for v in parts(*t['box'])) + f" {t['peak']:.4f}"
+    line = lambda t: ' '.join(f'{v:.6f}' for v in parts(*t['box'])) + f" {_sureness(t):.4f}"
     return ''.join(f'0 {line(t)}\n' for t in d['targets'])
