@@ -149,7 +149,7 @@ class SS2D(nn.Module):
     ):
         super().__init__()
         if dt_rank != 'auto' and dt_rank < 0: raise ValueError(f"dt_rank={dt_rank!r}: use 'auto', or 0 and upwards")
-        self.dim, self.d_inner, self.d_state, self.directions = dim, int(expand*dim), d_state, tuple(directions)
+        self.d_inner, self.d_state, self.directions = int(expand*dim), d_state, tuple(directions)
         self.dt_rank, self.backend = math.ceil(dim/16) if dt_rank == 'auto' else dt_rank, backend
         if backend == 'triton' or torch.cuda.is_available(): _triton()   # import it here, not in the forward pass
         self._add_layers(dim, self.d_inner)
@@ -195,8 +195,9 @@ def A(self: SS2D):
 @patch
 def features(self: SS2D, x): # (B, H, W, dim)
     "What is scanned, and the gate before its SiLU: (B, H, W, D) each."
-    if x.ndim != 4 or x.shape[-1] != self.dim:
-        raise ValueError(f"SS2D takes (B, H, W, {self.dim}), channels last, and got {tuple(x.shape)}")
+    dim = self.in_proj.in_features
+    if x.ndim != 4 or x.shape[-1] != dim:
+        raise ValueError(f"SS2D takes (B, H, W, {dim}), channels last, and got {tuple(x.shape)}")
     x, z = self.in_proj(x).chunk(2, -1)
     x = F.silu(self.conv(rearrange(x, 'b h w d -> b d h w')))
     return rearrange(x, 'b d h w -> b h w d'), z
