@@ -6,7 +6,7 @@
 __all__ = ['progress_bar', 'run_detect', 'try_to_write', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, csv, errno, glob, hashlib, itertools, json, re, sys, time
+import contextlib, csv, errno, glob, itertools, json, re, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,28 +169,26 @@ def _after(args, jobs, read, results, status):
     from mim_istd.detection.outputs import rebuild_table
     tracks = None
     if args.track or args.moving:
-        tracks = _track(results.out, args.moving, bool(jobs) and not status)
+        tracks = _track(results.out, args.moving)
         if results.table and (paths := results.paths()): rebuild_table(results.out, paths)
     if 'film' in args.format and status != 130:
         place = {job: i for i, job in enumerate(jobs)}   # kept files came first
         films = {base: sorted(mine, key=place.get) for base, mine in results.films.items()}
-        status = max(status, _draw_films(read, films, tracks, bool(jobs) and not status))
+        status = max(status, _draw_films(read, films, tracks))
     if args.shard and status != 130: _finish_shard(args, jobs, status)
     return status
 
-def _track(out, moving, complete=True):
-    "Link all films in the results, and say how many tracks there are, or why there are none if nothing else did."
+def _track(out, moving):
+    "Link all films in the results, and say how many tracks there are."
     from mim_istd.detection.tracks import track_results
     films = track_results(out, moving)
-    if not films and complete: complain('no film to track: images are one by themselves without --sequence')
     for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' * moving}track{'s' * (len(tracks) != 1)}")
     return films
 
 # %% ../../nbs/workshop/command/detect.ipynb #4fa1792f
-def _draw_films(read, films, tracks, complete=True):
+def _draw_films(read, films, tracks):
     "An overlay film of each film; 1 if one of them could not be written."
     from mim_istd.detection.films import overlay_film
-    if not films and complete: complain('no film to draw: images are one by themselves without --sequence')
     failed = 0
     for base, jobs in films.items():
         mine = None if tracks is None else tracks.get(base, ())
@@ -313,16 +311,9 @@ def try_to_write(folder):
 _OPTIONS = dict(tile=None, overlap=None, ignore=None, keep_hot_pixels=False, precision='fp32', raw=None,
                 raw_endian='little', raw_offset=0, fps=None, track=False, moving=False)   # with their defaults
 
-def _digest(path):
-    "Twelve digits that stand for what is in a file, or in the files of a folder; they start like its sha256."
-    path, whole = Path(path), hashlib.sha256()
-    for f in [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file()):
-        whole.update(f.name.encode()*path.is_dir() + f.read_bytes())
-    return whole.hexdigest()[:12]
-
 def _settings(args, detector):
     "What the JSON files of a run say of how they were made; options where they are not the default."
-    from mim_istd.detection.outputs import how_made
+    from mim_istd.detection.outputs import _digest, how_made
     given = {k: getattr(args, k) for k, default in _OPTIONS.items() if getattr(args, k) != default}
     if args.ignore: given['ignore_sha256'] = _digest(args.ignore)
     return dict(threshold=args.threshold, min_area=args.min_area, made_with=how_made(detector, **given))

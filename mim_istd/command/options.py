@@ -81,7 +81,7 @@ _RESULTS = """written to OUT, for each image NAME:
                     score (probability that it is real in images like those of the calibration that the
                     weights carry; without one the peak); and made_with: version, weights and their SHA-256,
                     scale, operating point, further options
-  labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, peak score
+  labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, score
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
 NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds);
 with --track also track, track_age (frames), moving, speed (px a frame). --format coco adds coco.json and

@@ -86,12 +86,14 @@ def _note_flir(image):
                   'and in other such files; export them as 16-bit TIFF to detect in temperatures', stacklevel=2)
 
 # %% ../../nbs/workshop/data/reading.ipynb #0191c413
+def _several(n, what):
+    return DataError(f'{n} {what} where one image is expected; `read_frames` of mim_istd.data.frames reads them one by one')
+
 def _one_frame(image):
     "The pixels of a PIL image that holds no animation."
     frames = getattr(image, 'n_frames', 1)
     if frames > 1 and image.format != 'MPO':
-        raise DataError(f'{frames} frames where one image is expected; `read_frames` of mim_istd.data.frames reads '
-                        'them one by one')
+        raise _several(frames, 'frames')
     _note_flir(image)
     return _pixels(image)
 
@@ -204,8 +206,7 @@ def _read_tiff(path):
     with tifffile.TiffFile(path) as tif:
         pages = _tiff_pages(tif)
         if len(pages) != 1:
-            raise DataError(f'{len(pages)} pages where one image is expected; `read_frames` of mim_istd.data.frames reads '
-                            'them one by one')
+            raise _several(len(pages), 'pages')
         return _tiff_page(pages[0], path)
 
 # %% ../../nbs/workshop/data/reading.ipynb #be694d2a
@@ -289,8 +290,7 @@ def _decode(path):
             with _open(path) as image: return _one_frame(image)
         a = dict(png=_read_png, tiff=_read_tiff, pgm=_read_pgm, npy=_read_npy, npz=_read_npy)[kind](path)
         if a.ndim - _has_channels(a) > 2 and len(a) > 1:
-            raise DataError(f'{len(a)} frames where one image is expected; `read_frames` of mim_istd.data.frames reads '
-                        'them one by one')
+            raise _several(len(a), 'frames')
         return a[0] if a.ndim - _has_channels(a) > 2 else a
     except FileNotFoundError: raise
     except _BROKEN as e: raise _refusal(path, e) from e

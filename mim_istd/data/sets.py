@@ -317,12 +317,16 @@ def _places():
     for near in (Path.cwd(), Path.cwd().parent, Path(mim_istd.__file__).resolve().parents[1]):
         yield from (near/'data'/'real', near/'data')
 
+def _may_be_set(folder):
+    "Whether a folder holds images or folders, and may be looked into; films are no set."
+    try: return folder.is_dir() and any(p.is_dir() or p.suffix.lower() in SUFFIXES for p in folder.iterdir())
+    except OSError: return False
+
 def _sets_there():
-    "Plain name -> folder of each set that is found; films are no set."
+    "Plain name -> folder of each set that is found."
     there = {}
     for p in (p for base in _places() if base.is_dir() for p in sorted(base.iterdir())):
-        if p.is_dir() and p.name != 'real' and any(q.is_dir() or q.suffix.lower() in SUFFIXES for q in p.iterdir()):
-            there.setdefault(_plain(p.name), p)
+        if p.name != 'real' and _may_be_set(p): there.setdefault(_plain(p.name), p)
     return there
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #7fd8a9a6

@@ -73,6 +73,13 @@ def to_json(self:Detections):
     return _as_json(self.to_dict(), indent=1, ascii=False) + '\n'
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #b79bddc8
+def _digest(path):
+    "Twelve digits that stand for what is in a file, or in the files of a folder."
+    path, whole = Path(path), hashlib.sha256()
+    for f in [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file()):
+        whole.update(f.name.encode()*path.is_dir() + f.read_bytes())
+    return whole.hexdigest()[:12]
+
 def how_made(
     detector, # `Detector`
     **options, # what else a result depends on; None is left out
@@ -83,7 +90,7 @@ def how_made(
     elif path is None: what = dict(weights=None)   # a network that was given as such
     else:
         what = dict(weights=path.stem if path.parent == packaged_weights() else path.name,
-                    sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+                    sha256=_digest(path))
     return dict(version=__version__, **what, scale=detector.scale, operating_point=detector.operating_point,
                 **{k: v for k, v in options.items() if v is not None})
 
