@@ -53,9 +53,10 @@ def _far_out(image, low, high):
 # %% ../../nbs/workshop/data/artefacts.ipynb #85e3d297
 def _neighbours(image, y, x):
     "The finite values around a pixel, up to eight."
-    values = np.asarray(image[max(0, y - 1):y + 2, max(0, x - 1):x + 2], np.float64).ravel()
-    values = np.delete(values, min(y, 1)*(min(x, 1) + min(image.shape[1] - x, 2)) + min(x, 1))
-    return values[np.isfinite(values)]
+    top, left = max(0, y - 1), max(0, x - 1)
+    window = np.array(image[top:y + 2, left:x + 2], np.float64)
+    window[y - top, x - left] = np.nan
+    return window[np.isfinite(window)]
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #171ce6f3
 def _is_narrow(image):

@@ -18,8 +18,8 @@ import numpy as np
 import tifffile
 from fastcore.basics import patch
 
-from .reading import (DataError, _BROKEN, _check_size, _decode, _grey, _has_channels, _kind, _open,
-                                   _pixels, _read_npy, _refusal, _tiff_page, _tiff_pages)
+from .reading import (DataError, _BROKEN, _check_size, _decode, _grey, _has_channels, _is_deep, _kind,
+                                   _open, _pixels, _read_npy, _refusal, _tiff_page, _tiff_pages)
 
 # %% ../../nbs/workshop/data/frames.ipynb #cc808024
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def _tiff_frames(path):
 def _animation_frames(path):
     "(pixels, index, time in seconds) of each picture of an animation."
     with _open(path) as image:
+        if _is_deep(image): raise DataError('an animation of 16 bits in colour; save it as TIFF to keep them')
         seconds = 0.
         for i in count():
             try: image.seek(i)
@@ -71,6 +72,9 @@ class RawFormat:
     frames: int | None = None # how many to read; None: all there are
     offset: int = 0           # bytes before the first value
 
+# %% ../../nbs/workshop/data/frames.ipynb #8f845db6
+_RAW = re.compile(r'(\d+)x(\d+)x(u?int(?:8|16|32|64)|float(?:16|32|64))(?:x(\d+))?')
+
 # %% ../../nbs/workshop/data/frames.ipynb #cd9e3853
 def parse_raw(
     text, # WIDTHxHEIGHTxDTYPE or WIDTHxHEIGHTxDTYPExFRAMES, e.g. 640x512xuint16
@@ -78,7 +82,7 @@ def parse_raw(
     offset=0, # bytes before the first value
 ) -> RawFormat:
     "The description of raw frames; `ValueError` if it is none."
-    m = re.fullmatch(r'(\d+)x(\d+)x(u?int(?:8|16|32|64)|float(?:16|32|64))(?:x(\d+))?', text.strip().lower())
+    m = _RAW.fullmatch(text.strip().lower())
     if not m:
         raise ValueError(f'{text!r} does not describe raw frames; give WIDTHxHEIGHTxDTYPE[xFRAMES], e.g. '
                          f'640x512xuint16, DTYPE one of uint8, int16, uint16, int32, uint32, float32, …')
@@ -122,10 +126,10 @@ _SAY_THEIR_LENGTH = 'mov', 'matroska', 'avi', 'flv', 'asf', 'mxf'
 
 def _promised(film, stream):
     "The second in which a film begins, and how many seconds its header promises; 0 if it does not say."
-    if stream.duration is None: start, length = film.start_time or 0, (film.duration or 0) / 10**6
-    else: start, length = (float((t or 0) * stream.time_base) for t in (stream.start_time, stream.duration))
-    if stream.duration is None:
-        start /= 10**6
+    if stream.duration is not None:
+        start, length = (float((t or 0) * stream.time_base) for t in (stream.start_time, stream.duration))
+    else: # of the whole file, in microseconds
+        start, length = (film.start_time or 0) / 10**6, (film.duration or 0) / 10**6
         if film.format.name.startswith('matroska'): length -= start   # its end, counted from 0
     if film.format.name == 'avi' and stream.average_rate: length = max(length, stream.frames / stream.average_rate)
     return start, float(length) if film.format.name.startswith(_SAY_THEIR_LENGTH) else 0.
@@ -170,6 +174,15 @@ def _rate(film, stream):
     rate = stream.codec_context.framerate if film.format.name == 'h264' else stream.average_rate
     return float(rate) if rate else None
 
+# %% ../../nbs/workshop/data/frames.ipynb #7a85ff7f
+def _timed(frames, rate):
+    "Each frame, and its time in seconds since the first; None if nothing tells it."
+    first = None
+    for i, frame in enumerate(frames):
+        now = frame.time if frame.time is not None else i / rate if rate else None
+        if first is None: first = now
+        yield frame, None if now is None else now - first
+
 # %% ../../nbs/workshop/data/frames.ipynb #a4f391a1
 def _jumps(times):
     "What to say where more than the usual step lies between two pictures, by their times in seconds; '' elsewhere."
@@ -178,8 +191,8 @@ def _jumps(times):
     far = steps > 1.5*usual
     if not usual or not far.any() or (np.abs(steps - usual) < .1*usual).mean() < .9: return ''
     lost = int(np.round(steps[far]/usual - 1).sum())
-    return (f"{lost} picture{'s' * (lost > 1)} may be missing, the first after {times[far.argmax()]:.2f} s: more time passes "
-            'there than elsewhere. Frames are numbered as they come')
+    return (f"{lost} picture{'s' * (lost > 1)} may be missing, the first after {times[far.argmax()]:.2f} s: more time "
+            'passes there than elsewhere. Frames are numbered as they come')
 
 # %% ../../nbs/workshop/data/frames.ipynb #13af444c
 def _video_frames(path):
@@ -189,14 +202,10 @@ def _video_frames(path):
     try:
         with av.open(str(path), options={'protocol_whitelist': 'file', 'format_whitelist': _CONTAINERS}) as film:
             if not film.streams.video: raise DataError('no pictures in it')
-            account, first = _Account(film, film.streams.video[0]), None
-            rate = _rate(film, account.stream)
-            times = []
-            for i, frame in enumerate(account.frames()):
-                seconds = frame.time if frame.time is not None else i / rate if rate else None
-                if first is None: first = seconds
-                if seconds is not None: times.append(seconds - first)
-                yield _grey_frame(frame), i, None if seconds is None else round(seconds - first, 6)
+            account, times = _Account(film, film.streams.video[0]), []
+            for i, (frame, now) in enumerate(_timed(account.frames(), _rate(film, account.stream))):
+                if now is not None: times.append(now)
+                yield _grey_frame(frame), i, None if now is None else round(now, 6)
     except av.FFmpegError as e: raise DataError(f'{e.strerror or e}; if it is a damaged copy, fetch it again') from e
     if said := _jumps(times): warnings.warn(f'{path}: {said}', stacklevel=2)
     if missing := account.missing(): raise DataError(f'{path} is not whole: {missing}. What could be read is kept')

@@ -16,13 +16,13 @@ from .reading import DataError, _colours, _decode, _open, _orientation
 
 # %% ../../nbs/workshop/data/masks.ipynb #5b2c9777
 def _mask_pixels(path):
-    "A mask's values as stored, (H, W): bits and colours become 0 and 255, NaN becomes 0, alpha is left out."
+    "A mask's values as stored, (H, W), NaN as 0 and without alpha; bool if bits or colours tell what is target."
     pixels = _decode(path)
     if pixels.ndim == 3:
         colour = _colours(pixels)
-        if not (colour == colour[..., :1]).all(): return np.where(colour.any(-1), 255, 0).astype(np.uint8)
+        if not (colour == colour[..., :1]).all(): return colour.any(-1)
         pixels = colour[..., 0]
-    if pixels.dtype.kind == 'b': return pixels * np.uint8(255)
+    if pixels.dtype.kind == 'b': return pixels
     pixels = pixels.astype(pixels.dtype.newbyteorder('='), copy=False)
     return np.nan_to_num(pixels, posinf=0, neginf=0) if pixels.dtype.kind == 'f' else pixels
 
@@ -62,7 +62,10 @@ def __call__(self:MaskReader,
 ) -> np.ndarray: # (H, W) uint8, 0 to 255
     "The grey levels of one mask. `DataError` if no rule says what the values of the set mean."
     pixels = _mask_pixels(path)
+    told = pixels.dtype == bool   # by bits or colours
+    if told: pixels = pixels * np.uint8(255)
     if self._custom: return self._custom(pixels) * np.uint8(255)
+    if told: return pixels
     scale = self._scale(pixels.dtype)
     if scale is None: return (pixels != 0) * np.uint8(255)
     return pixels if pixels.dtype == np.uint8 else np.clip(np.round(pixels * scale), 0, 255).astype(np.uint8)
@@ -125,10 +128,11 @@ def _one_orientation(image, mask):
         warnings.warn(f'{image} is shown turned (EXIF orientation {turned[0]}), its mask {mask} has {turned[1]}: see '
                       'that the mask fits the turned image, or remove the tag', stacklevel=3)
 
-# %% ../../nbs/workshop/data/masks.ipynb #46258284
+# %% ../../nbs/workshop/data/masks.ipynb #19b01deb
 # published at another size than its image: name -> (mask (H, W), image (H, W))
 _KNOWN_MISMATCH = {'Misc_111': ((400, 592), (220, 325))}
 
+# %% ../../nbs/workshop/data/masks.ipynb #46258284
 def _fit_mask(
     mask, # (h, w)
     shape, # (H, W) of the image

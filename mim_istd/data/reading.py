@@ -6,7 +6,7 @@
 __all__ = ['MAX_PIXELS', 'DataError', 'read_pixels', 'read_image']
 
 # %% ../../nbs/workshop/data/reading.ipynb #c30e5f5e
-import io, re, struct, threading, tokenize, warnings, zlib
+import io, math, re, struct, threading, tokenize, warnings, zlib
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,12 @@ def _open(file):
         finally: Image.MAX_IMAGE_PIXELS = limit
     _check_size(*image.size)
     return image
+
+# %% ../../nbs/workshop/data/reading.ipynb #7e925cc9
+def _png_file(chunks):
+    "A PNG of these (name, data)."
+    return b'\x89PNG\r\n\x1a\n' + b''.join(struct.pack('>I', len(data)) + name + data
+                                          + struct.pack('>I', zlib.crc32(name + data)) for name, data in chunks)
 
 # %% ../../nbs/workshop/data/reading.ipynb #811ae1d4
 def _turn(
@@ -87,35 +93,40 @@ def _note_flir(image):
 
 # %% ../../nbs/workshop/data/reading.ipynb #0191c413
 def _several(n, what):
-    return DataError(f'{n} {what} where one image is expected; `read_frames` of mim_istd.data.frames reads them one by one')
+    return DataError(f'{n} {what} where one image is expected; `read_frames` of mim_istd.data.frames reads them one '
+                     'by one')
 
 def _one_frame(image):
     "The pixels of a PIL image that holds no animation."
     frames = getattr(image, 'n_frames', 1)
-    if frames > 1 and image.format != 'MPO':
-        raise _several(frames, 'frames')
+    if frames > 1 and image.format != 'MPO': raise _several(frames, 'frames')
     _note_flir(image)
     return _pixels(image)
 
-# %% ../../nbs/workshop/data/reading.ipynb #80594256
-def _swap_bytes(
-    data:bytes, # a PNG file with 16 bits a channel
-    channels:int, # channels a pixel
-):
-    "The same PNG with the two bytes of every value exchanged."
+# %% ../../nbs/workshop/data/reading.ipynb #b8bad5e0
+def _png_chunks(data):
+    "(name, data) of every chunk of a PNG."
     pos, chunks = 8, []
     while pos < len(data):
         size, = struct.unpack('>I', data[pos:pos+4])
         chunks.append((data[pos+4:pos+8], data[pos+8:pos+8+size]))
         pos += 12 + size
+    return chunks
+
+# %% ../../nbs/workshop/data/reading.ipynb #aba32327
+def _swap_bytes(
+    data:bytes, # a PNG file with 16 bits a channel
+    channels:int, # channels a pixel
+):
+    "The same PNG with the two bytes of every value exchanged."
+    chunks = _png_chunks(data)
     width, height = struct.unpack('>II', chunks[0][1][:8])
-    size = height * (1 + 2*channels*width) # what there is beyond that, nobody needs
-    rows = np.frombuffer(zlib.decompressobj().decompress(b''.join(c for k, c in chunks if k == b'IDAT'), size),
-                         np.uint8)
-    rows = rows.reshape(height, 1 + 2*channels*width).copy()
+    row = 1 + 2*channels*width
+    packed = b''.join(c for name, c in chunks if name == b'IDAT')
+    rows = zlib.decompressobj().decompress(packed, height*row) # what there is beyond that, nobody needs
+    rows = np.frombuffer(rows, np.uint8).reshape(height, row).copy()
     rows[:, 1:] = rows[:, 1:].reshape(height, -1, 2)[..., ::-1].reshape(height, -1)
-    new = [chunks[0], (b'IDAT', zlib.compress(rows.tobytes(), 1)), (b'IEND', b'')]
-    return data[:8] + b''.join(struct.pack('>I', len(c)) + k + c + struct.pack('>I', zlib.crc32(k + c)) for k, c in new)
+    return _png_file([chunks[0], (b'IDAT', zlib.compress(rows.tobytes(), 1)), (b'IEND', b'')])
 
 # %% ../../nbs/workshop/data/reading.ipynb #2358e639
 def _read_png(path):
@@ -170,19 +181,18 @@ def _by_pillow(page, path):
     deep = page.photometric.name == 'MINISWHITE' and a.dtype.kind in 'iu' and a.dtype.itemsize > 1
     return 2**page.bitspersample - 1 - a if deep else a
 
-# %% ../../nbs/workshop/data/reading.ipynb #d1fc19b8
+# %% ../../nbs/workshop/data/reading.ipynb #28660348
 def _tiff_readers(page, path):
-    "Who may read a page without changing its numbers, the better one first."
+    "Those that may read a page without changing its numbers, the better one first."
     first, second = lambda: _by_tifffile(page), lambda: _by_pillow(page, path)
+    if page.dtype is None or page.photometric.name == 'PALETTE': return [second]
+    kind, byte = page.dtype.str[1:], page.dtype.itemsize == 1
     plain = page.photometric.name in ('MINISBLACK', 'MINISWHITE', 'RGB')
-    if page.dtype is None or not plain and page.dtype.itemsize == 1: return [second]
-    if page.photometric.name == 'PALETTE': return [second]
-    exact = (page.dtype.str[1:] in ('u1', 'u2', 'i2', 'f4', 'b1')
-             and (page.dtype.itemsize == 1 or page.samplesperpixel == 1))
-    tag = page.tags.get(274)
-    turned = tag is not None and tag.value in (5, 6, 7, 8) # Pillow mixes these up where nothing is compressed
-    if page.dtype.itemsize == 1 and not turned: return [second, first]
-    return [first, second] if exact else [first]
+    if byte and not plain: return [second]
+    if kind in ('u1', 'b1'):
+        tag = page.tags.get(274)
+        return [first, second] if tag is not None and tag.value in (5, 6, 7, 8) else [second, first]
+    return [first, second] if kind in ('u2', 'i2', 'f4') and page.samplesperpixel == 1 else [first]
 
 # %% ../../nbs/workshop/data/reading.ipynb #2e6e5ab6
 def _tiff_page(page, path):
@@ -209,18 +219,45 @@ def _read_tiff(path):
             raise _several(len(pages), 'pages')
         return _tiff_page(pages[0], path)
 
-# %% ../../nbs/workshop/data/reading.ipynb #be694d2a
-def _read_pgm(path):
-    "Binary grey PGM, 8 or 16 bits, in its own range."
+# %% ../../nbs/workshop/data/reading.ipynb #38a68c81
+def _pnm_header(path):
+    "Kind, width, height, value of white of a PGM or PPM, and where its values begin."
     with open(path, 'rb') as f: head = f.read(4096)
-    m = re.match(rb'P5(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s', head)
-    if not m: raise DataError('its header is not that of a binary PGM')
-    width, height, top = map(int, m.groups())
+    # \s and not \s+: a repetition inside of a repetition would try for ages on a header of many spaces
+    m = re.match(rb'P([2356])' + rb'(?:\s|#[^\n]*\n)+(\d+)'*3 + rb'\s', head)
+    if not m: raise DataError('its header is not that of a PGM or PPM')
+    kind, width, height, top = map(int, m.groups())
     _check_size(width, height)
     if not 0 < top < 65536: raise DataError(f'a largest value of {top}; a PGM has 1 to 65535')
-    return np.fromfile(path, '>u2' if top > 255 else 'u1', width*height, offset=m.end()).reshape(height, width)
+    return kind, width, height, top, m.end()
 
-# %% ../../nbs/workshop/data/reading.ipynb #4a5ac05d
+# %% ../../nbs/workshop/data/reading.ipynb #128b0d49
+def _written_out(path, begin, n, top):
+    "The n numbers of a P2 or P3 file, (n,)."
+    text = re.sub(rb'#[^\n]*', b'', Path(path).read_bytes()[begin:])
+    values = np.array(text.split()).astype(int)
+    if len(values) != n: raise DataError(f'{len(values)} values, and its header says {n}')
+    if values.min() < 0 or values.max() > top: raise DataError(f'values beyond 0 to {top}, which its header says')
+    return values.astype(np.uint16 if top > 255 else np.uint8)
+
+# %% ../../nbs/workshop/data/reading.ipynb #c9de73d0
+def _read_pnm(path):
+    "PGM `(H, W)` or PPM `(H, W, 3)`, in its own range."
+    kind, width, height, top, begin = _pnm_header(path)
+    shape, dtype = (height, width, 3) if kind in (3, 6) else (height, width), np.dtype('>u2' if top > 255 else 'u1')
+    n = math.prod(shape)
+    if kind in (2, 3): return _written_out(path, begin, n, top).reshape(shape)
+    end = begin + n*dtype.itemsize
+    with open(path, 'rb') as f:
+        there = f.seek(0, 2)
+        if there < end: raise DataError(f'{there} of {end} bytes are there')
+        f.seek(end)
+        if f.read(16).lstrip().startswith(b'P'): raise DataError('more than one image; save each as its own file')
+    return np.fromfile(path, dtype, n, offset=begin).reshape(shape)
+
+# %% ../../nbs/workshop/data/reading.ipynb #451b095a
+def _has_channels(a): return a.ndim > 2 and a.shape[-1] <= 4
+
 def _read_npy(path):
     "The array in an NPY file, mapped: `(H, W)`, `(H, W, C)`, `(N, H, W)` or `(N, H, W, C)`."
     # NumPy reads its header as Python, and two threads that do so at once may end in a SystemError of Python 3.11
@@ -234,7 +271,20 @@ def _read_npy(path):
     _check_size(*a.shape[-2 - _has_channels(a):][1::-1])
     return a
 
-def _has_channels(a): return a.ndim > 2 and a.shape[-1] <= 4
+# %% ../../nbs/workshop/data/reading.ipynb #f4e236d4
+def _kind(path):
+    "What a file is by its first bytes: 'png', 'tiff', 'pgm', 'npy', 'npz' or, for Pillow to see, 'pillow'."
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'No image file {path}: ' + ('it is a folder; give the paths of the images in it'
+                                                             if path.is_dir() else 'check the name'))
+    with open(path, 'rb') as f: head = f.read(6)
+    if not head: raise DataError(f'Cannot read {path}: the file is empty')
+    if head == b'\x93NUMPY': return 'npy'
+    for start, kind in ((b'\x89PNG', 'png'), (b'II', 'tiff'), (b'MM', 'tiff')):
+        if head.startswith(start): return kind
+    if re.match(rb'P[2356][\s#]', head): return 'pgm'
+    return 'npz' if head[:4] == b'PK\3\4' and path.suffix.lower() == '.npz' else 'pillow'
 
 # %% ../../nbs/workshop/data/reading.ipynb #9f0ae825
 _FOREIGN = { # a pattern of the first bytes -> what that is, and what to do
@@ -250,6 +300,7 @@ _FOREIGN = { # a pattern of the first bytes -> what that is, and what to do
     rb'%PDF': 'a PDF; save its image as PNG or TIFF'}
 _HEADLESS = ('.raw', '.bin', '.dat', '.img', '.yuv')
 
+# %% ../../nbs/workshop/data/reading.ipynb #f47af2b4
 def _foreign(path):
     "What a file is that none of our readers knows; '' if we cannot tell."
     with open(path, 'rb') as f: head = f.read(132)
@@ -258,20 +309,6 @@ def _foreign(path):
     if Path(path).suffix.lower() not in _HEADLESS: return ''
     return ('bytes without a header, it seems; say what they are, as --raw 640x512xuint16 on the command line or '
             "parse_raw('640x512xuint16') for `read_frames`")
-
-# %% ../../nbs/workshop/data/reading.ipynb #f4e236d4
-def _kind(path):
-    "What a file is by its first bytes: 'png', 'tiff', 'pgm', 'npy', 'npz' or, for Pillow to see, 'pillow'."
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'No image file {path}: ' + ('it is a folder; give the paths of the images in it'
-                                                             if path.is_dir() else 'check the name'))
-    with open(path, 'rb') as f: head = f.read(6)
-    if not head: raise DataError(f'Cannot read {path}: the file is empty')
-    if head == b'\x93NUMPY': return 'npy'
-    for start, kind in ((b'\x89PNG', 'png'), (b'II', 'tiff'), (b'MM', 'tiff'), (b'P5', 'pgm')):
-        if head.startswith(start): return kind
-    return 'npz' if head[:4] == b'PK\3\4' and path.suffix.lower() == '.npz' else 'pillow'
 
 # %% ../../nbs/workshop/data/reading.ipynb #3b14feca
 def _refusal(path, e):
@@ -288,10 +325,10 @@ def _decode(path):
         kind = _kind(path)
         if kind == 'pillow':
             with _open(path) as image: return _one_frame(image)
-        a = dict(png=_read_png, tiff=_read_tiff, pgm=_read_pgm, npy=_read_npy, npz=_read_npy)[kind](path)
-        if a.ndim - _has_channels(a) > 2 and len(a) > 1:
-            raise _several(len(a), 'frames')
-        return a[0] if a.ndim - _has_channels(a) > 2 else a
+        a = dict(png=_read_png, tiff=_read_tiff, pgm=_read_pnm, npy=_read_npy, npz=_read_npy)[kind](path)
+        if a.ndim - _has_channels(a) == 2: return a
+        if len(a) > 1: raise _several(len(a), 'frames')
+        return a[0]
     except FileNotFoundError: raise
     except _BROKEN as e: raise _refusal(path, e) from e
 
@@ -300,6 +337,7 @@ def _is_deep(image):
     "Whether the file of an opened PIL image, in colour, has more bits than Pillow keeps."
     path = getattr(image, 'filename', '')
     if image.mode not in ('LA', 'RGB', 'RGBA') or not path or not Path(path).is_file(): return False
+    if image.format == 'PPM': return image.mode == 'RGB' and _pnm_header(path)[3] > 255
     if image.format == 'TIFF': return max(image.tag_v2.get(258, (8,))) > 8
     if image.format != 'PNG': return False
     with open(path, 'rb') as f: return f.read(25)[24:] == b'\x10'
@@ -358,16 +396,16 @@ def _float32(a):
     "The array as float32; what lies beyond its range becomes infinite."
     with np.errstate(over='ignore'): return np.ascontiguousarray(a, dtype=np.float32)
 
-# %% ../../nbs/workshop/data/reading.ipynb #16fb08c2
-_LARGE = 2**24   # px; from here on memory counts
-
-def _kept(grey):
-    "float32, unless that would take much more memory."
-    return grey if grey.size > _LARGE and grey.dtype.kind in 'biuf' and grey.dtype.itemsize <= 4 else _float32(grey)
-
 # %% ../../nbs/workshop/data/reading.ipynb #bb34724a
 def read_image(
     path, # as `read_pixels`
 ) -> np.ndarray: # (H, W) float32
     "The image in grey, in its own range (0–255, 0–16383, kelvin, …). `DataError` if it cannot be read."
     return _float32(read_pixels(path))
+
+# %% ../../nbs/workshop/data/reading.ipynb #16fb08c2
+_LARGE = 2**24   # px; from here on memory counts
+
+def _kept(grey):
+    "float32, unless that would take much more memory."
+    return grey if grey.size > _LARGE and grey.dtype.kind in 'biuf' and grey.dtype.itemsize <= 4 else _float32(grey)

@@ -202,6 +202,16 @@ def _counts(background, shape, rng, noise):
     image = rng.uniform(4000, 7000) + rng.uniform(200, 600) * (radiance - radiance.mean()) / radiance.std()
     return image + noise * sensor_noise(image, rng)
 
+# %% ../../nbs/workshop/data/synthetic.ipynb #4eaabde0
+def _add_targets(image, n, rng, scr, size):
+    "The image with n targets, or as many as find a place; their mask (H, W) bool; and what is known of each."
+    mask, placed = np.zeros(image.shape, bool), []
+    draw = lambda r: rng.uniform(*r) if np.ndim(r) else r
+    for _ in range(n):
+        new = _add_target(image, mask, rng, draw(scr), draw(size))
+        if new: image, mask, one = new; placed.append(one)
+    return image, mask, tuple(placed)
+
 # %% ../../nbs/workshop/data/synthetic.ipynb #c51df090
 def synthesize_scene(
     seed, # integer; the same seed gives the same scene
@@ -220,13 +230,10 @@ def synthesize_scene(
     background = background or rng.choice(sorted(BACKGROUNDS))
     if background not in BACKGROUNDS:
         raise ValueError(f'No background {background!r}: choose one of {", ".join(BACKGROUNDS)}')
-    image, mask, placed = _counts(background, shape, rng, noise), np.zeros(shape, bool), []
-    draw = lambda r: rng.uniform(*r) if np.ndim(r) else r
-    for _ in range(rng.randint(1, 4) if targets is None else targets):
-        new = _add_target(image, mask, rng, draw(scr), draw(size))
-        if new: image, mask, one = new; placed.append(one)
+    image = _counts(background, shape, rng, noise)
+    image, mask, placed = _add_targets(image, rng.randint(1, 4) if targets is None else targets, rng, scr, size)
     image = _kill_pixels(image, mask, rng, dead)
-    return Scene(_quantize(image, bits), mask.astype(np.uint8), tuple(placed), str(background))
+    return Scene(_quantize(image, bits), mask.astype(np.uint8), placed, str(background))
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #8c79ce70
 _SAMPLE_SHAPES = (128, 160), (144, 192), (160, 160), (160, 208), (192, 256)
