@@ -97,13 +97,13 @@ def _equal_recipe(out, recipe):
     return path
 
 # %% ../../nbs/experiments/06_equal_budget.ipynb #faa01295
-def _expensive_first(models):
-    work = {}
-    for name in models:
-        with torch.device('meta'): net = get_model(name)
-        o = count_operations(net, 64, 64)
-        work[name] = o['dense_macs'] + o['scan_flops']
-    return sorted(models, key=lambda n: -work[n])
+def _work(name):
+    "Operations of a network on 64 × 64 pixels."
+    with torch.device('meta'): net = get_model(name)
+    counted = count_operations(net, 64, 64)
+    return counted['dense_macs'] + counted['scan_flops']
+
+def _expensive_first(models): return sorted(models, key=_work, reverse=True)
 
 # %% ../../nbs/experiments/06_equal_budget.ipynb #1ef11fde
 def _progress(run, recipe):
@@ -126,9 +126,14 @@ def _start(arguments, log, threads):
         return subprocess.Popen([sys.executable, '-c', _CHILD, json.dumps(arguments)], stdout=f,
                                 stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
 
-def _last_line(path):
-    lines = path.read_text(encoding='utf-8').strip().splitlines()
-    return lines[-1][:200] if lines else 'no output'
+# %% ../../nbs/experiments/06_equal_budget.ipynb #05e5887a
+def _reason(log, start):
+    "Why a process failed: its error, or the last line that it wrote into the file, from byte `start` on"
+    lines = log.read_bytes()[start:].decode('utf-8', 'replace').strip().splitlines()
+    traces = [i for i, line in enumerate(lines) if line.startswith('Traceback (')]
+    after = lines[traces[-1]+1:] if traces else []
+    error = next((line for line in after if line[:1].strip()), None) # the frames before it are indented
+    return (error or (lines or ['no output'])[-1])[:200]
 
 # %% ../../nbs/experiments/06_equal_budget.ipynb #dbd4a3ef
 def _train_in_child(run, recipe, common, running, threads):
@@ -136,11 +141,12 @@ def _train_in_child(run, recipe, common, running, threads):
     if is_done(run, recipe): return 'done'
     if common['deadline'] and time.time() > common['deadline']: return _progress(run, recipe)
     log = run.parent/f'{run.name}.txt'
+    start = log.stat().st_size if log.is_file() else 0
     child = _start(dict(common, model=run.name, out=str(run)), log, threads)
     running.add(child)
     try: code = child.wait()
     finally: running.discard(child)
-    if code: return f'failed: {_last_line(log)}'
+    if code: return f'failed: {_reason(log, start)}'
     return 'done' if is_done(run, recipe) else _progress(run, recipe)
 
 # %% ../../nbs/experiments/06_equal_budget.ipynb #3076dbb0

@@ -25,6 +25,7 @@ class Call(NamedTuple):
     eps: float
     directions: tuple
 
+# %% ../../nbs/workshop/kernels/compiling.ipynb #576a6755
 class _Listener(TorchDispatchMode):
     def __init__(self):
         super().__init__()
