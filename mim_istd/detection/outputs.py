@@ -242,25 +242,38 @@ def of_film(
     return frame is not None and base.name == f'{frame:06d}' and Path(detections['image']).stem != base.name
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #a8b7c5ba
-_STYLES = (lambda n, f, top: n, lambda n, f, top: f'{n}_{f.suffix[1:]}', lambda n, f, top: f'{top.resolve().name}/{n}',
-           lambda n, f, top: f'{top.resolve().name}/{n}_{f.suffix[1:]}')
+def _kinds_of_names(plain, file, top):
+    "The names that the outputs of an image may have, from short to long; few are ever asked for."
+    suffix = file.suffix[1:]
+    yield plain
+    yield f'{plain}_{suffix}'
+    folder = top.resolve().name
+    yield f'{folder}/{plain}'
+    yield f'{folder}/{plain}_{suffix}'
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #e9424c99
 def output_names(
     images, # (file, folder it was found under), from `find_images`
 ) -> list: # a relative name for each, without suffix, all different
     "Names for outputs that never overwrite each other."
-    plain, groups, names, used = [f.relative_to(top).with_suffix('').as_posix() for f, top in images], {}, {}, set()
+    plain = [f.relative_to(top).with_suffix('').as_posix() for f, top in images]
+    groups, names = {}, {}
     for i, n in enumerate(plain): groups.setdefault(n.lower(), []).append(i)
     for group in groups.values():
-        for style in _STYLES:
-            names |= {i: style(plain[i], *images[i]) for i in group}
-            if len({names[i].lower() for i in group}) == len(group): break
-    for i in range(len(images)):
-        n, k = names[i], 1
-        while names[i].lower() in used: k, names[i] = k + 1, f'{n}_{k + 1}'
-        used.add(names[i].lower())
-    return [names[i] for i in range(len(images))]
+        for kind in zip(*(_kinds_of_names(plain[i], *images[i]) for i in group)):
+            names |= dict(zip(group, kind))
+            if len({n.lower() for n in kind}) == len(group): break
+    return _numbered([names[i] for i in range(len(images))])
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #bd50bb04
+def _numbered(names):
+    "The same names, with a number where one is taken."
+    used, unique = set(), []
+    for name in names:
+        k, new = 1, name
+        while new.lower() in used: k, new = k + 1, f'{name}_{k + 1}'
+        used.add(new.lower()); unique.append(new)
+    return unique
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #5e0be5fa
 def _png(picture):
