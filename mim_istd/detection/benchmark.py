@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['scene', 'median_ms', 'once_ms', 'Eager', 'time_one', 'check_scores', 'time_new_sizes', 'time_first', 'gpu_ms',
-           'time_gpu', 'profile', 'make_folder', 'time_folder', 'make_film', 'time_film', 'run', 'main']
+           'time_gpu', 'profile', 'make_folder', 'steady_rate', 'time_folder', 'make_film', 'time_film', 'run', 'main']
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bb3060ec
 import argparse, json, os, signal, statistics, subprocess, sys, tempfile, time
@@ -190,23 +190,30 @@ def make_folder(folder, count, shape=(512, 640), different=40) -> Path: # the fo
         (folder/f'{k:05d}.png').write_bytes((folder/f'{k % different:05d}.png').read_bytes())
     return folder
 
+# %% ../../nbs/workshop/detection/benchmark.ipynb #c405e010
+def steady_rate(
+    times, # s, when each result was written
+) -> float: # results a second
+    "How fast results come after the first quarter of them."
+    times = sorted(times)
+    first = len(times) // 4
+    return (len(times) - 1 - first) / (times[-1] - times[first])
+
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bdab581e
-def _warmed(device, counts):
-    "On a GPU the smaller run comes twice: in the first one kernels may be compiled, and it does not count."
-    return counts if device == 'cpu' else (counts[0], *counts)
+def _timed(out, count, what, *arguments, timeout):
+    "Seconds of `mim-istd detect`, and when each result was written."
+    said, seconds = _python('-m', 'mim_istd.cli', 'detect', *arguments, '-o', out, '-q', timeout=timeout)
+    if f'{count} {what}' not in said: raise RuntimeError(f'not all {what} were worked through: {said[-500:]}')
+    return seconds, [p.stat().st_mtime for p in out.rglob('*.json')]
 
 def time_folder(device, tmp, formats, counts=(200, 2000), timeout=60) -> dict:
-    "Images a second of `mim-istd detect`, and seconds of the whole command."
-    seconds = []
-    for count in _warmed(device, counts):
-        out = tmp/f'out-{count}-{len(formats)}'
+    "Images a second of `mim-istd detect`, and seconds of the whole command for a few images and for many."
+    seconds = {}
+    for count in counts:
         if not (tmp/f'{count}').exists(): make_folder(tmp/f'{count}', count)
-        said, taken = _python('-m', 'mim_istd.cli', 'detect', tmp/f'{count}', '-o', out, '--device', device, '-q',
-                              '--format', *formats, timeout=timeout)
-        seconds.append(taken)
-        if f'{count} images' not in said: raise RuntimeError(f'not all images were worked through: {said[-500:]}')
-    return dict(images_per_s=(counts[1] - counts[0]) / (seconds[-1] - seconds[-2]),
-                seconds=dict(zip(counts, seconds[-2:])))
+        seconds[count], times = _timed(tmp/f'out-{count}-{len(formats)}', count, 'images', tmp/f'{count}', '--device',
+                                       device, '--format', *formats, timeout=timeout)
+    return dict(images_per_s=steady_rate(times), seconds=seconds)
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bd8c7e69
 def make_film(path, count, shape=(512, 640)) -> tuple: # (file, options of the command that reads it)
@@ -227,15 +234,12 @@ def make_film(path, count, shape=(512, 640)) -> tuple: # (file, options of the c
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b034f6a0
 def time_film(device, tmp, counts=(100, 1500), timeout=40) -> dict:
     "Frames a second of `mim-istd detect` with tables alone."
-    seconds = []
-    for count in _warmed(device, counts):
+    seconds = {}
+    for count in counts:
         film, options = make_film(tmp/f'film-{count}.mp4', count)
-        said, taken = _python('-m', 'mim_istd.cli', 'detect', film, *options, '-o', tmp/f'out-film-{count}', '--device',
-                              device, '-q', '--format', 'csv', 'json', timeout=timeout)
-        seconds.append(taken)
-        if f'{count} frames' not in said: raise RuntimeError(f'not all frames were worked through: {said[-500:]}')
-    return dict(frames_per_s=(counts[1] - counts[0]) / (seconds[-1] - seconds[-2]), what=film.suffix,
-                seconds=dict(zip(counts, seconds[-2:])))
+        seconds[count], times = _timed(tmp/f'out-film-{count}', count, 'frames', film, *options, '--device', device,
+                                       '--format', 'csv', 'json', timeout=timeout)
+    return dict(frames_per_s=steady_rate(times), what=film.suffix, seconds=seconds)
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bdc6acf2
 def _parts(device, tmp, quick, left):

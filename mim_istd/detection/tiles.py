@@ -180,14 +180,20 @@ def needed_once(
         if detector.needed is None: detector.needed = bytes_per_pixel(detector.model, detector.device)
     return detector.needed
 
+# %% ../../nbs/workshop/detection/tiles.ipynb #f91d2a37
+def _unclaimed(device):
+    "Bytes of a GPU that nobody has asked for, not even PyTorch; 0 elsewhere."
+    return torch.cuda.mem_get_info(device)[0] if torch.device(device).type == 'cuda' else 0
+
 # %% ../../nbs/workshop/detection/tiles.ipynb #a7230813
 def fitting_tile(
     detector, # as for `needed_once`, with `overlap` and `multiple` too
     shape, # (H, W) of an image
 ) -> int | None: # side of a tile, px; None: one pass
     "How an image of this size is scored in the memory that is free now."
-    pixels, free = shape[0] * shape[1], free_memory(detector.device)
-    if pixels <= _LARGEST_PASS and pixels * ENOUGH_BYTES_A_PIXEL <= free / 2: return None
+    pixels = shape[0] * shape[1]
+    surely_fits = lambda free: pixels <= _LARGEST_PASS and pixels * ENOUGH_BYTES_A_PIXEL <= free / 2
+    if surely_fits(_unclaimed(detector.device)) or surely_fits(free := free_memory(detector.device)): return None
     needed = needed_once(detector)
     if pixels > _LARGEST_PASS: free = min(free, 2 * needed * _LARGEST_PASS)
     return choose_tile(shape, needed, free, detector.overlap, detector.multiple)

@@ -324,12 +324,21 @@ class WindowLoader(OrderedLoader):
         yield from self.windows
 
 # %% ../../nbs/book/11_training.ipynb #fde6fade
+def _hindrance(train, recipe, device):
+    "Why windows cannot be cut where the images lie, or None."
+    if num_distrib() > 1: return 'several processes train together'
+    if not cuts_on_device(recipe): return "the recipe's windows are made in ways that only its data set knows"
+    if type(train) is not IRSTDataset: return f'the training items are a {type(train).__name__}, not an IRSTDataset'
+    if (train.seed, repr(train.transform)) != (recipe.seed, repr(make_transform(recipe))):
+        return "the data set has another seed or transform than the recipe"
+    if not fits_on(train, device): return f'the images would take too much of the memory of {device}'
+
 def _cut_there(train, recipe, device, wanted=None):
-    "Whether windows are cut where the images lie."
-    if wanted is None: wanted = device.type == 'cuda' and recipe.step != 'eager'
-    if not wanted or num_distrib() > 1 or not cuts_on_device(recipe) or type(train) is not IRSTDataset: return False
-    own = (train.seed, repr(train.transform)) == (recipe.seed, repr(make_transform(recipe)))
-    return own and fits_on(train, device)
+    "Whether windows are cut where the images lie; a warning says why not if it was asked for."
+    if wanted is None and (device.type != 'cuda' or recipe.step == 'eager') or wanted is False: return False
+    why = _hindrance(train, recipe, device)
+    if why and wanted: warnings.warn(f'on_device=True has no effect, because {why}', stacklevel=3)
+    return not why
 
 def _shared(loader):
     "A loader that fastai's distributed trainer does not divide again; in validation every process sees all images."
