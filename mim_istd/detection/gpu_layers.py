@@ -24,7 +24,7 @@ def _fits(
     "Whether the kernels can read a tensor, and count what lies in it."
     plain = torch.is_autocast_enabled(x.device.type) or torch.is_grad_enabled() and x.requires_grad
     return (takes(x) and x.dtype == torch.float32 and not plain
-            and x[0].numel()*max(1, growth) < 2**31 and len(x) < 2**16
+            and x.numel() > 0 and x[0].numel()*max(1, growth) < 2**31 and len(x) < 2**16
             and (INTERPRETED or torch.cuda.get_device_capability(x.device) >= (8, 0)))
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #006d404e
@@ -46,10 +46,12 @@ class FastConv(nn.Module):
         self.register_buffer('by_taps', by_taps(layer.weight.detach()), persistent=False)
         bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
         self.register_buffer('shift', bias.to(self.by_taps), persistent=False)
-        self.growth = layer.out_channels/layer.in_channels/self.stride**2
+        self.channels, self.growth = layer.in_channels, layer.out_channels/layer.in_channels/self.stride**2
+
+    def fits(self, x): return x.ndim == 4 and x.shape[1] == self.channels and _fits(x, self.growth)
 
     def forward(self, x):
-        if not _fits(x, self.growth): return self.plain(x)
+        if not self.fits(x): return self.plain(x)
         return convolve(x, self.by_taps, self.shift, self.side, self.stride, self.relu)
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #54e9f0e9
@@ -75,7 +77,7 @@ class FastGated(nn.Module):
             self.register_buffer(name, w.detach().contiguous(), persistent=False)
 
     def forward(self, x):
-        return self.finish(self.second(self.first(x)), self.skip(x)) if _fits(x, self.first.growth) else self.plain(x)
+        return self.finish(self.second(self.first(x)), self.skip(x)) if self.first.fits(x) else self.plain(x)
 
     def finish(self, x, skip): return gate_residual(x, self.into, self.back, self.window, skip)
 
@@ -87,7 +89,8 @@ class FastNorm(nn.LayerNorm):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x):
-        return norm_rows(x, self.weight, self.bias, self.eps) if _fits(x[None]) else super().forward(x)
+        if x.shape[-1:] != self.normalized_shape or not _fits(x[None]): return super().forward(x)
+        return norm_rows(x, self.weight, self.bias, self.eps)
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #838e2f90
 class WordMatrix(nn.Module):
@@ -127,6 +130,7 @@ def _put(network, is_one, make):
         for name, layer in list(parent.named_children()):
             if is_one(layer): setattr(parent, name, make(layer))
 
+# %% ../../nbs/workshop/detection/gpu_layers.ipynb #b97cc6ff
 def _is_norm(layer):
     return (type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1 and layer.normalized_shape[0] <= 256
             and layer.bias is not None)

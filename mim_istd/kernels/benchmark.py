@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'SMALL', 'CASES', 'SMALL_CASES', 'NETWORK_ANCHORS', 'core_inputs', 'check', 'median_ms', 'floor_ms',
-           'time_core', 'time_scan', 'time_mamba', 'autocast', 'make_step', 'full_precision', 'relative', 'build',
-           'check_network', 'gradient_of', 'network_floor_ms', 'time_network', 'network_rows', 'network_line',
-           'describe', 'kernel_rows', 'run', 'line', 'print_checks', 'main']
+           'time_core', 'time_scan', 'time_mamba', 'line', 'kernel_rows', 'autocast', 'make_step', 'full_precision',
+           'relative', 'build', 'gradient_of', 'check_network', 'network_floor_ms', 'time_network', 'network_line',
+           'network_rows', 'describe', 'run', 'print_checks', 'main']
 
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #f710600e
 import argparse, contextlib, datetime, math, platform
@@ -28,14 +28,15 @@ SHAPES = { # name: (batch, H, W, D, R), (forward, forward + backward) of the CUD
 }
 SMALL = {'outer, small': ((1, 12, 12, 8, 1), None), 'inner, small': ((16, 4, 4, 8, 1), None)}
 
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #ced18a46
 def core_inputs(B, H, W, D, R, N=16, K=4, seed=0, dtype=torch.float32, device='cpu'):
     "Random inputs of `ss2d_core` with steps and decays as a fresh layer has them."
     g = torch.Generator().manual_seed(seed)
     r = lambda *s: torch.randn(*s, generator=g)
     dt = torch.exp(torch.rand(K, D, generator=g) * math.log(100) + math.log(1e-3))
     A = -torch.arange(1., N + 1).repeat(K, D, 1)
-    tensors = F.silu(r(B, H, W, D)), r(B, H, W, D), r(K, R + 2*N, D)/D**.5, r(K, D,
-            R)/R**.5, dt + torch.log(-torch.expm1(-dt)), A, torch.ones(K, D), torch.ones(D), torch.zeros(D)
+    tensors = (F.silu(r(B, H, W, D)), r(B, H, W, D), r(K, R + 2*N, D)/D**.5, r(K, D, R)/R**.5,
+               dt + torch.log(-torch.expm1(-dt)), A, torch.ones(K, D), torch.ones(D), torch.zeros(D))
     return [t.to(device, dtype).requires_grad_() for t in tensors]
 
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #646694f4
@@ -119,6 +120,39 @@ def time_mamba(shape, device):
     def train(): torch.autograd.grad(selective_scan_fn(*tensors, delta_softplus=True), leaves, dy)
     return dict(mamba_forward=median_ms(infer, device), mamba_forward_backward=median_ms(train, device))
 
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #ea23c4ee
+def line(r):
+    "One row of the printed table."
+    scan = (f"  scan alone {r['scan_forward']:.3f} / {r['scan_forward_saving'] + r['scan_backward']:.3f}"
+            if 'scan_forward' in r else '')
+    anchor = f"  CUDA kernel {r['anchor'][0]} / {r['anchor'][1]}" if r['anchor'] else ''
+    if 'mamba_forward' in r: anchor = f"  CUDA kernel here {r['mamba_forward']:.3f} / {r['mamba_forward_backward']:.3f}"
+    pytorch = (f"  PyTorch {r['pytorch_forward']:.1f} / {r['pytorch_forward_backward']:.1f}" if 'pytorch_forward' in r
+               else '')
+    # a GPU's, so not beside a CPU's times
+    floor = (f"  floor {r['floor']:.3g} = {r['floor']/r.get('scan_forward', r['forward']):.0%}" if 'forward_mib' in r
+             else '')
+    return f"{r['name']:26} core {r['forward']:.3f} / {r['forward_backward']:.3f} ms{scan}{pytorch}{anchor}{floor}"
+
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #f8209d70
+def kernel_rows(device, quick=False, pytorch=False):
+    "Check and time the scan by shape, with `pytorch` its PyTorch form too, which takes minutes. -> (checks, rows)"
+    checks = {str(s): check(*s, device=device)
+              for s in (((1, 9, 11, 24, 2), (1, 16, 8, 64, 8), (3, 4, 4, 8, 1)) if device == 'cuda'
+                        else ((1, 9, 8, 4, 1),))}
+    rows = []
+    for name, (shape, anchor) in (SMALL if device == 'cpu' or quick else SHAPES).items():
+        row = dict(name=name, shape=shape, anchor=anchor, floor=floor_ms(*shape), **time_core(shape, device))
+        if device == 'cuda':
+            if shape[1]*shape[2] > 64 or shape[3] > 64: row |= time_scan(shape, device)
+            if pytorch:
+                try: row |= {f'pytorch_{k}': v for k, v in time_core(shape, device, 'chunked').items()}
+                except torch.cuda.OutOfMemoryError: torch.cuda.empty_cache()
+            row |= time_mamba(shape, device)
+        rows.append(row)
+        print(line(row), flush=True)
+    return checks, rows
+
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #eb9b9ca8
 # batch, side, training?
 CASES = ((1, 512, False), (1, 1024, False), (1, 2048, False), (1, 4096, False), (32, 512, False), (32, 512, True))
@@ -133,26 +167,35 @@ def autocast(device, amp, cache=True):
     if amp is None: return contextlib.nullcontext()
     return torch.autocast(device, {'bf16': torch.bfloat16}[amp], cache_enabled=cache)
 
-# %% ../../nbs/workshop/kernels/benchmark.ipynb #eb535d43
-def make_step(net, images, training, amp=None, graph=False, compiled=False):
-    "-> a function that runs one forward pass, or one training step."
-    device = images.device.type
-    net.train(training)
-    if compiled: net = torch.compile(net, dynamic=False)
-    def infer():
-        with torch.no_grad(), autocast(device, amp, cache=not graph): return net(images)
-    if not training: return infer
-    optimiser = torch.optim.Adagrad(net.parameters(), lr=1e-3)
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #237c16ab
+def _loss(outputs, target):
+    "Sum of the cross entropies of all outputs."
+    if not isinstance(outputs, list): outputs = [outputs]
+    return sum(F.binary_cross_entropy_with_logits(l.float(), target) for l in outputs)
+
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #1438b75a
+def _training_step(net, images, amp, cache):
+    "A function that runs one step of AdaGrad and returns its loss; one pixel in a hundred is a target."
+    device, optimiser = images.device.type, torch.optim.Adagrad(net.parameters(), lr=1e-3)
     target = (torch.rand(len(images), 1, *images.shape[2:], device=device) < .01).float()
     def train():
         optimiser.zero_grad(set_to_none=True)
-        with autocast(device, amp, cache=not graph): outputs = net(images)
-        if not isinstance(outputs, list): outputs = [outputs]              # a list: with side outputs
-        loss = sum(F.binary_cross_entropy_with_logits(l.float(), target) for l in outputs)
+        with autocast(device, amp, cache): outputs = net(images)
+        loss = _loss(outputs, target)
         loss.backward()
         optimiser.step()
         return loss.detach()
     return train
+
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #eb535d43
+def make_step(net, images, training, amp=None, graph=False, compiled=False):
+    "-> a function that runs one forward pass, or one training step."
+    net.train(training)
+    if compiled: net = torch.compile(net, dynamic=False)
+    if training: return _training_step(net, images, amp, cache=not graph)
+    def infer():
+        with torch.no_grad(), autocast(images.device.type, amp, cache=not graph): return net(images)
+    return infer
 
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #9a8e6b72
 @contextlib.contextmanager
@@ -172,6 +215,15 @@ def build(name, backend, device):
     torch.manual_seed(0)
     return get_model(name, backend=backend).to(device).eval()
 
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #96101172
+def gradient_of(model, net, images, amp=None):
+    "All gradients of the mean square of the logits, in a row; evaluation mode, because dropout would differ."
+    with autocast(images.device.type, amp): logits = model(images)
+    loss = logits.to(images.dtype).square().mean()
+    # what is used in training only, as side outputs are, has none: zeros
+    grads = torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)
+    return torch.cat([g.flatten() for g in grads])
+
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #03f7b760
 def check_network(name, backend, device, amp=None, graph=False, compiled=False, side=128):
     "-> (error of the logits, error of all gradients together) against float64 with PyTorch's scan on the CPU"
@@ -185,15 +237,6 @@ def check_network(name, backend, device, amp=None, graph=False, compiled=False, 
         with torch.no_grad(): want = exact(images)
         grads = gradient_of(torch.compile(net, dynamic=False) if compiled else net, net, shown, amp)
         return relative(got.cpu(), want), relative(grads.cpu(), gradient_of(exact, exact, images))
-
-# %% ../../nbs/workshop/kernels/benchmark.ipynb #96101172
-def gradient_of(model, net, images, amp=None):
-    "All gradients of the mean square of the logits, in a row; evaluation mode, because dropout would differ."
-    with autocast(images.device.type, amp): logits = model(images)
-    loss = logits.to(images.dtype).square().mean()
-    # what is used in training only, as side outputs are, has none: zeros
-    grads = torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)
-    return torch.cat([g.flatten() for g in grads])
 
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #48c827ba
 def network_floor_ms(name, batch, side, training):
@@ -221,6 +264,20 @@ def time_network(name, backend, case, device, amp=None, graph=False, compiled=Fa
         step = net = images = None
         if device == 'cuda': torch.cuda.empty_cache()
 
+# %% ../../nbs/workshop/kernels/benchmark.ipynb #ffb2ea06
+def network_line(r):
+    "One row of the printed table."
+    names, fast, anchor, floor = dict(triton='Triton', chunked='PyTorch'), r['times'].get('triton'), '', ''
+    def cell(t):
+        if 'error' in t: return t['error']
+        return f"{t['ms']:.1f} ms" + (f" {t['peak_mib']:.0f} MiB" if 'peak_mib' in t else '')
+    paths = '  '.join(f'{names[b]} {cell(t)}' for b, t in r['times'].items())
+    if r['anchor']:
+        ms, mib = r['anchor']
+        anchor = f'  authors {ms} ms' + (f' {mib} MiB' if mib else '')
+    if fast: floor = f"  floor {r['floor']:.3g} ms" + (f" = {r['floor']/fast['ms']:.0%}" if 'ms' in fast else '')
+    return f"{r['name']:7}{'train' if r['training'] else 'infer'} {r['side']}² × {r['batch']:<3} {paths}{anchor}{floor}"
+
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #d90d2eb9
 def network_rows(presets, device, quick=False, pytorch=False, **how):
     "Check and time every preset at every size. `how`: amp, graph, compiled. -> (checks, rows)"
@@ -238,19 +295,6 @@ def network_rows(presets, device, quick=False, pytorch=False, **how):
             print(network_line(rows[-1]), flush=True)
     return checks, rows
 
-# %% ../../nbs/workshop/kernels/benchmark.ipynb #ffb2ea06
-def network_line(r):
-    "One row of the printed table."
-    def cell(t):
-        return t['error'] if 'error' in t else f"{t['ms']:.1f} ms" + (f" {t['peak_mib']:.0f} MiB" if 'peak_mib' in t
-                                                                      else '')
-    paths = '  '.join(f"{dict(triton='Triton', chunked='PyTorch')[b]} {cell(t)}" for b, t in r['times'].items())
-    anchor = f"  authors {r['anchor'][0]} ms" + (f" {r['anchor'][1]} MiB" if r['anchor'][1]
-                                                 else '') if r['anchor'] else ''
-    floor = f"  floor {r['floor']:.3g} ms" if 'triton' in r['times'] else ''
-    if 'ms' in r['times'].get('triton', {}): floor += f" = {r['floor']/r['times']['triton']['ms']:.0%}"
-    return f"{r['name']:7}{'train' if r['training'] else 'infer'} {r['side']}² × {r['batch']:<3} {paths}{anchor}{floor}"
-
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #b9b94a59
 def describe(device):
     "Machine, versions, date."
@@ -260,25 +304,6 @@ def describe(device):
     except ImportError: pass
     return dict(machine=torch.cuda.get_device_name() if device == 'cuda' else platform.processor()
                 or platform.machine(), versions=versions, date=str(datetime.date.today()))
-
-# %% ../../nbs/workshop/kernels/benchmark.ipynb #f8209d70
-def kernel_rows(device, quick=False, pytorch=False):
-    "Check and time the scan by shape, with `pytorch` its PyTorch form too, which takes minutes. -> (checks, rows)"
-    checks = {str(s): check(*s, device=device)
-              for s in (((1, 9, 11, 24, 2), (1, 16, 8, 64, 8), (3, 4, 4, 8, 1)) if device == 'cuda'
-                        else ((1, 9, 8, 4, 1),))}
-    rows = []
-    for name, (shape, anchor) in (SMALL if device == 'cpu' or quick else SHAPES).items():
-        row = dict(name=name, shape=shape, anchor=anchor, floor=floor_ms(*shape), **time_core(shape, device))
-        if device == 'cuda':
-            if shape[1]*shape[2] > 64 or shape[3] > 64: row |= time_scan(shape, device)
-            if pytorch:
-                try: row |= {f'pytorch_{k}': v for k, v in time_core(shape, device, 'chunked').items()}
-                except torch.cuda.OutOfMemoryError: torch.cuda.empty_cache()
-            row |= time_mamba(shape, device)
-        rows.append(row)
-        print(line(row), flush=True)
-    return checks, rows
 
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #f13b6b0b
 def run(quick=False, device=None, part='all', presets=None, pytorch=False, **how):
@@ -290,20 +315,6 @@ def run(quick=False, device=None, part='all', presets=None, pytorch=False, **how
         presets = presets or (('laptop', 'tgrs') if quick or device == 'cpu' else ('tgrs', 'arxiv', 'paper', 'laptop'))
         result['network_checks'], result['networks'] = network_rows(presets, device, quick, pytorch, **how)
     return result
-
-# %% ../../nbs/workshop/kernels/benchmark.ipynb #ea23c4ee
-def line(r):
-    "One row of the printed table."
-    scan = (f"  scan alone {r['scan_forward']:.3f} / {r['scan_forward_saving'] + r['scan_backward']:.3f}"
-            if 'scan_forward' in r else '')
-    anchor = f"  CUDA kernel {r['anchor'][0]} / {r['anchor'][1]}" if r['anchor'] else ''
-    if 'mamba_forward' in r: anchor = f"  CUDA kernel here {r['mamba_forward']:.3f} / {r['mamba_forward_backward']:.3f}"
-    pytorch = (f"  PyTorch {r['pytorch_forward']:.1f} / {r['pytorch_forward_backward']:.1f}" if 'pytorch_forward' in r
-               else '')
-    # a GPU's, so not beside a CPU's times
-    floor = (f"  floor {r['floor']:.3g} = {r['floor']/r.get('scan_forward', r['forward']):.0%}" if 'forward_mib' in r
-             else '')
-    return f"{r['name']:26} core {r['forward']:.3f} / {r['forward_backward']:.3f} ms{scan}{pytorch}{anchor}{floor}"
 
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #3224d3db
 def print_checks(result):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INTERPRETED', 'LOG2E', 'LN2', 'NUMBERS', 'available', 'takes', 'softplus', 'softplus_slope', 'launcher',
-           'compile_kernel', 'machine_code', 'in_fresh_process', 'core_example', 'relative_error']
+           'compile_kernel', 'in_fresh_process', 'machine_code', 'core_example', 'relative_error']
 
 # %% ../../nbs/workshop/kernels/common.ipynb #e0e8e870
 import os, re, subprocess, tempfile
@@ -88,6 +88,15 @@ def compile_kernel(kernel, arch=90, warps=1, maxnreg=None, **fixed):
     return triton.compile(_source(kernel, fixed), target=GPUTarget('cuda', arch, 32),
                           options=dict(num_warps=warps, maxnreg=maxnreg))
 
+# %% ../../nbs/workshop/kernels/common.ipynb #1a8aaef2
+def in_fresh_process(code: str) -> str:
+    "Run Python code where Triton compiles instead of interpreting; the last line it prints."
+    import sys
+    environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=environment)
+    if done.returncode: raise RuntimeError(done.stderr[-2000:])
+    return done.stdout.strip().splitlines()[-1]
+
 # %% ../../nbs/workshop/kernels/common.ipynb #d61aa839
 def _disassembled(compiled):
     "Machine code as text, and what the assembler says of registers."
@@ -117,15 +126,6 @@ def machine_code(compiled):
     text, use = _disassembled(compiled)
     return dict(registers=int(re.search(r'REG:(\d+)', use)[1]), spilled=int(re.search(r'STACK:(\d+)', use)[1]),
                 loops=_loops(text))
-
-# %% ../../nbs/workshop/kernels/common.ipynb #1a8aaef2
-def in_fresh_process(code: str) -> str:
-    "Run Python code where Triton compiles instead of interpreting; the last line it prints."
-    import sys
-    environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=environment)
-    if done.returncode: raise RuntimeError(done.stderr[-2000:])
-    return done.stdout.strip().splitlines()[-1]
 
 # %% ../../nbs/workshop/kernels/common.ipynb #0e745ee4
 def core_example(B, H, W, D, N, R, K=4, seed=0):
