@@ -25,7 +25,7 @@ def _coco(rows, n):
 def _evaluated(found, truth, n):
     "Precision (IoU threshold, recall, size) of pycocotools; -1 where there is no true box."
     from pycocotools.cocoeval import COCOeval
-    with contextlib.redirect_stdout(io.StringIO()):   # it talks
+    with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(_coco(truth, n), _coco(found, n), 'bbox')
         run.params.areaRng, run.params.areaRngLbl = [list(a) for a in BOX_AREAS.values()], list(BOX_AREAS)
         run.params.maxDets = [100]

@@ -41,10 +41,10 @@ def _ss2d_counts(m, x):
                 scan_flops=pixels*K*d*(7*N+3))
 
 # %% ../../nbs/workshop/measure/costs.ipynb #63f4d838
-def _paper_flops(words, sentences, N, inner):
-    "§3.2.4's formula for one MiM block"
+def _paper_flops(words, sentences, N, inner, inner_N):
+    "§3.2.4's formula for one MiM block; a half without a scan has 0 states."
     (nB, m, c), (B, n, d) = words.shape, sentences.shape
-    return B*n*(8*d*N + 3*d*d + inner*(8*m*c*N + 3*m*c*c + m*c*d))
+    return B*n*(8*d*N + 3*d*d + inner*(8*m*c*inner_N + 3*m*c*c + m*c*d))
 
 # %% ../../nbs/workshop/measure/costs.ipynb #89d61c1c
 def _hook_counters(model, add):
@@ -56,9 +56,9 @@ def _hook_counters(model, add):
             m.register_forward_hook(lambda m, x, y: add(**_ss2d_counts(m, x[0])))
             m.mix = m.mix_without_scan  # counted from shapes, so it need not run
         if isinstance(m, MiMBlock):
-            N = getattr(m.outer, 'd_state', 0)
-            m.register_forward_hook(
-                lambda m, x, y, N=N: add(paper_formula_flops=_paper_flops(x[0], x[1], N, m.has_inner)))
+            states = [getattr(getattr(m, half, None), 'd_state', 0) for half in ('outer', 'inner')]
+            m.register_forward_hook(lambda m, x, y, states=states: add(
+                paper_formula_flops=_paper_flops(x[0], x[1], states[0], m.has_inner, states[1])))
 
 # %% ../../nbs/workshop/measure/costs.ipynb #c0d7ed1a
 def count_operations(

@@ -168,13 +168,19 @@ def leave_out(self:Intervals,
 _INTERVALS = 'IoU', 'nIoU', 'Pd', 'Fa', 'target_precision', 'target_F1'
 
 @patch
-def compute(self:Intervals) -> dict:
-    "Name of a figure -> (low, high): IoU, nIoU, Pd, Fa, target_precision, target_F1; NaN where it is never defined."
-    if not self.counts: raise ValueError('no image has been counted yet: call update first')
+def _drawn(self:Intervals):
+    "All figures of each draw."
     n = len(self.counts)
     times = np.random.default_rng(self.seed).multinomial(n, np.full(n, 1/n), self.draws)  # (draws, n)
     rows = times @ np.array([astuple(c) for c in self.counts])                            # (draws, counts)
-    drawn = [r | target_scores(r) for r in (summarize(Counts(*row), self.protocol) for row in rows)]
+    return [r | target_scores(r) for r in (summarize(Counts(*row), self.protocol) for row in rows)]
+
+# %% ../../nbs/workshop/measure/curves.ipynb #28e6ad32
+@patch
+def compute(self:Intervals) -> dict:
+    "Name of a figure -> (low, high): IoU, nIoU, Pd, Fa, target_precision, target_F1; NaN where it is never defined."
+    if not self.counts: raise ValueError('no image has been counted yet: call update first')
+    drawn = self._drawn()
     return {k: _middle([d[k] for d in drawn], self.level) for k in _INTERVALS}
 
 # %% ../../nbs/workshop/measure/curves.ipynb #6ca5d00f

@@ -54,7 +54,7 @@ def protocol_view(
         if ignore is not None: raise TypeError(f'ignore is for an IRSTDataset; got a {type(dataset).__name__}')
         return dataset
     view, rule = copy.copy(dataset), protocol.truth
-    if rule != view.target or ignore is not None: view._cache = {}
+    if rule != view.target or ignore is not None: view._cache, view.kept = {}, None
     if ignore is not None: view.folder = replace(view.folder, ignore=Ignored(ignore))
     size = protocol.size
     view.target, view.transform = rule, Resize(size) if size else ResizeImage(resize) if resize else None
@@ -87,14 +87,6 @@ def predict(
 # %% ../../nbs/workshop/measure/evaluation.ipynb #89097a19
 _KINDS = 'cpu', 'cuda', 'mps'
 
-def torch_device(device=None):
-    "The device asked for, or this process's GPU, or the CPU; `ValueError` for one that cannot compute here."
-    if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
-    # a `torch.device` is taken at its word
-    if isinstance(device, str): device = _named(device)
-    if device.type == 'cuda': _there(device)
-    return device
-
 def _named(name):
     try: device = torch.device(name)
     except RuntimeError: device = None
@@ -107,6 +99,15 @@ def _there(device):
     count = torch.cuda.device_count()
     if (device.index or 0) >= count:
         raise ValueError(f'device={str(device)!r}, but PyTorch sees {count} here, counted from cuda:0')
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #cac9a30f
+def torch_device(device=None):
+    "The device asked for, or this process's GPU, or the CPU; `ValueError` for one that cannot compute here."
+    if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
+    # a `torch.device` is taken at its word
+    if isinstance(device, str): device = _named(device)
+    if device.type == 'cuda': _there(device)
+    return device
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #c8cc817b
 def _counted(n, progress):

@@ -63,7 +63,7 @@ class HierarchicalCounts:
         return HierarchicalCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 # %% ../../nbs/workshop/measure/hierarchical.ipynb #79b64c7e
-def _pixel_shares(pairs, inter, iou, truth, found):
+def _pixel_shares(pairs, inter, truth, found):
     "Summed over pairs, as shares of their unions: agreement, background, other targets, lost pixels."
     i, j = pairs.T
     both, on_any = inter[i, j], inter.sum(0)[j]
@@ -85,7 +85,7 @@ def count_hierarchical(
     no_target, no_component = int((~near.any(0)).sum()), int((~near.any(1)).sum())
     k = len(pairs)
     return HierarchicalCounts(k, no_target, len(found) - k - no_target, no_component, len(truth) - k - no_component,
-                              *_pixel_shares(pairs, inter, iou, truth, found))
+                              *_pixel_shares(pairs, inter, truth, found))
 
 # %% ../../nbs/workshop/measure/hierarchical.ipynb #e588c271
 def summarize_hierarchical(

@@ -14,7 +14,7 @@ import torch
 
 from ..detection.detector import target_scr
 from ..files import number
-from .evaluation import predict, resize_logits
+from .evaluation import _left, _region, predict, protocol_view, resize_logits
 from .metrics import Counts, components, count_image, get_protocol, match_targets, summarize
 
 # %% ../../nbs/workshop/measure/targets.ipynb #da8eadbe
@@ -22,26 +22,46 @@ def _targets_of(name, image, predicted, truth, protocol):
     "A dict for each target of one image."
     found, mask, boxes = components(predicted), truth.labels > 0, truth.boxes[:, [1, 0, 3, 2]].tolist()
     pairs = dict(match_targets(truth.centroids, found.centroids, protocol.radius, protocol.matching).tolist())
-    (*where, ids), rows = truth.pixels, []
-    for k, area in enumerate(truth.areas.tolist()):
-        own, mate = tuple(w[ids == k] for w in where), pairs.get(k)
-        shared, other = (0, 0) if mate is None else ((found.labels[own] == mate + 1).sum(), found.areas[mate])
-        rows.append({'image': name, 'area': area, 'scr': target_scr(image, mask, truth.labels, k + 1, boxes[k]),
-                     'found': int(k in pairs), 'IoU': float(shared / (area + other - shared))})
-    return rows
+    return [{'image': name, 'area': area, 'scr': target_scr(image, mask, truth.labels, k + 1, boxes[k]),
+             'found': int(k in pairs), 'IoU': _overlap(truth, k, found, pairs.get(k))}
+            for k, area in enumerate(truth.areas.tolist())]
+
+def _overlap(truth, k, found, mate):
+    "IoU of target `k` with component `mate`; 0 if that is None."
+    if mate is None: return 0.
+    *where, ids = truth.pixels
+    shared = (found.labels[tuple(w[ids == k] for w in where)] == mate + 1).sum()
+    return float(shared / (truth.areas[k] + found.areas[mate] - shared))
 
 # %% ../../nbs/workshop/measure/targets.ipynb #645b05b8
-def _predicted(model, x, size, threshold):
-    "(H, W) bool: the mask of one image, at the size of its truth"
-    p = predict(model, x[None]).float().cpu()
-    if p.shape[-2:] != size: p = resize_logits(p, size)
-    return (p[0, 0] > threshold).numpy()
+def _judged_masks(model, view, i, threshold):
+    "Prediction and targets of one image, (H, W) bool, and how many of its pixels count nowhere."
+    x, y = view[i]
+    p, y, nowhere = predict(model, x[None]).float().cpu(), y[None], [0]
+    if p.shape[-2:] != y.shape[-2:]: p = resize_logits(p, y.shape[-2:])
+    for region in _region(view, i): p, y, nowhere = _left(p, y, region[None], threshold)
+    return (p[0, 0] > threshold).numpy(), y[0, 0].numpy() > 0.5, nowhere[0]
 
 # %% ../../nbs/workshop/measure/targets.ipynb #5ee0e6cf
 def _image_line(name, counts, shape):
     "A dict for one image; `false_area` in px."
     return {'image': name, 'height': shape[0], 'width': shape[1], 'IoU': counts.sum_iou, 'targets': counts.targets,
             'found': counts.found, 'false': counts.false_components, 'false_area': counts.false_area}
+
+# %% ../../nbs/workshop/measure/targets.ipynb #6ab5fe35
+def _lines_of_all(model, dataset, protocol, threshold):
+    "What `evaluate_targets` returns."
+    view, total, images, targets = protocol_view(dataset, protocol), Counts(), [], []
+    view.transform = dataset.transform
+    for i, name in enumerate(view.names):
+        predicted, mask, nowhere = _judged_masks(model, view, i, threshold)
+        truth = components(mask)
+        counts = count_image(predicted, mask, protocol, truth=truth)
+        counts.pixels -= nowhere
+        total = total + counts
+        images.append(_image_line(name, counts, mask.shape))
+        targets += _targets_of(name, view.read(i)[0], predicted, truth, protocol)
+    return {'summary': summarize(total, protocol), 'images': images, 'targets': targets}
 
 # %% ../../nbs/workshop/measure/targets.ipynb #047fdf03
 @torch.no_grad()
@@ -52,22 +72,14 @@ def evaluate_targets(
     threshold=0.5, # on the probability
 ) -> dict: # summary: see `mim_istd.measure.metrics.summarize`; images, targets: lists of dicts
     "A network's figures on whole images, image by image and target by target."
-    protocol, total, images, targets = get_protocol(protocol), Counts(), [], []
+    protocol = get_protocol(protocol)
     if protocol.size:
         raise ValueError(f'protocol {protocol.name!r} resizes its masks, so that areas would not be those of the '
                          f'images; use basicirstd or corrected')
     was_training = model.training
     model.eval()
-    for i, name in enumerate(dataset.names):
-        x, y = dataset[i]
-        predicted, mask = _predicted(model, x, y.shape[-2:], threshold), y[0].numpy() > 0.5
-        truth = components(mask)
-        counts = count_image(predicted, mask, protocol, truth=truth)
-        total = total + counts
-        images.append(_image_line(name, counts, mask.shape))
-        targets += _targets_of(name, dataset.read(i)[0], predicted, truth, protocol)
-    model.train(was_training)
-    return {'summary': summarize(total, protocol), 'images': images, 'targets': targets}
+    try: return _lines_of_all(model, dataset, protocol, threshold)
+    finally: model.train(was_training)
 
 # %% ../../nbs/workshop/measure/targets.ipynb #23e84d52
 BINS = {'area': (0, 10, 25, 50, math.inf), 'scr': (0, 3, 6, 12, math.inf)}
