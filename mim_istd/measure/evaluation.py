@@ -272,6 +272,8 @@ def __call__(self:Predictions,
     "One map. `DataError` that names the file if it is no map of probabilities."
     pixels = read_pixels(self.files[name])
     if pixels.dtype.kind == 'b': return pixels.astype(np.float32)
+    if pixels.dtype == np.uint8 and self.white == 65535:
+        raise DataError(f'{self.files[name]} has 8 bits, and other maps of its folder 16: write all of them alike')
     values = pixels if pixels.dtype.kind == 'f' else pixels / self.white
     low, high = values.min(), values.max()
     if 0 <= low and high <= 1: return values
