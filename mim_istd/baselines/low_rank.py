@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['Split', 'patch_grid', 'to_patches', 'from_patches', 'soft', 'shrink_matrix', 'rpca', 'split_ipi', 'ipi',
-           'LeadingShrink', 'rpca_on', 'ipi_on', 'to_spectrum', 'from_spectrum', 't_product', 't_svd',
-           'shrink_spectrum', 'prox_pstnn', 'weight_map', 'tensor_rpca', 'split_pstnn', 'pstnn', 'shrink_power',
-           'learn_dictionary', 'subspace_rpca', 'split_mslstipt', 'mslstipt']
+           'to_spectrum', 'from_spectrum', 't_product', 't_svd', 'shrink_spectrum', 'prox_pstnn', 'weight_map',
+           'tensor_rpca', 'split_pstnn', 'pstnn', 'shrink_power', 'learn_dictionary', 'subspace_rpca', 'split_mslstipt',
+           'mslstipt', 'LeadingShrink', 'rpca_on', 'ipi_on']
 
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #24cccf9c
 from collections import namedtuple
+from functools import partial
 
 import numpy as np
 import torch
 from einops import rearrange
 from fastcore.basics import patch
 from scipy import linalg
-from skimage.feature import structure_tensor, structure_tensor_eigenvalues
+from scipy import ndimage
+from skimage.feature import structure_tensor_eigenvalues
 
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #05bf8307
 def patch_grid(
@@ -84,6 +86,11 @@ Split = namedtuple('Split', 'background target history')
 Split.__doc__ = ("A decomposition: `background`, `target`, and `history`, a list of (relative residual, relative "
                  "change), one an iteration.")
 
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #5ec74bc9
+def _mu_path(s, end):
+    "First and last weight, from singular values in descending order."
+    return s[min(1, len(s) - 1)], max(end * s[min(3, len(s) - 1)], 1e-9 * s[0])
+
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #619ce2d2
 def rpca(
     D, # (m, n) real
@@ -98,7 +105,7 @@ def rpca(
     s, norm = np.linalg.svd(D, compute_uv=False), np.linalg.norm(D)
     B, T, B0, T0, t, t0, history = *np.zeros((4, *D.shape)), 1., 1., []
     if not norm: return Split(B, T, history)
-    mu, last = s[min(1, len(s) - 1)], max(end * s[min(3, len(s) - 1)], 1e-9 * s[0])
+    mu, last = _mu_path(s, end)
     for _ in range(max_iter):
         ahead, mu = (t0 - 1) / t, max(mu, last)
         B1, T1 = B + ahead * (B - B0), T + ahead * (T - T0)
@@ -128,96 +135,6 @@ def split_ipi(
 def ipi(levels, **options):
     "Response of IPI: the positive part of the target image; see `split_ipi`."
     return np.maximum(split_ipi(levels, **options).target, 0)
-
-# %% ../../nbs/workshop/baselines/low_rank.ipynb #2beb1ddd
-class LeadingShrink:
-    "Soft thresholding of the singular values of matrices (m, n), m ≥ n, that change little from call to call."
-    def __init__(self,
-        spare=40, # columns beyond the rank of the call before: more of them, fewer iterations
-        tol=1e-9, # of residuals, as a share of the largest eigenvalue
-        most=60, # iterations
-    ): self.spare, self.tol, self.most, self.V = spare, tol, most, None
-
-# %% ../../nbs/workshop/baselines/low_rank.ipynb #5559921b
-@patch
-def more(self:LeadingShrink, like, n, k):
-    "Up to k columns more to begin with, the same in every run."
-    dice = torch.Generator().manual_seed(0)
-    have = 0 if self.V is None else self.V.shape[1]
-    new = torch.randn(n, max(0, min(n, have + k) - have), generator=dice, dtype=torch.float64).to(like)
-    self.V = new if self.V is None else torch.cat([new, self.V], 1)
-
-# %% ../../nbs/workshop/baselines/low_rank.ipynb #c52bedf2
-@patch
-def leading(self: LeadingShrink, X, t):
-    "X V (m, k), V (n, k) and the singular values (k,), for the columns that there are."
-    V = self.V
-    for _ in range(self.most):
-        Q = torch.linalg.qr(V).Q
-        Y = X @ Q
-        w, U = torch.linalg.eigh(Y.mT @ Y)
-        Y, found, s = Y @ U, Q @ U, w.clamp(min=0).sqrt()
-        V = X.mT @ Y                                    # XᵀX times what was found
-        off = (V - found*w).norm(dim=0) * (1 - t/s.clamp(min=1e-300)).clamp(min=0)
-        if off.max() <= self.tol * w[-1]: break
-    self.V = found
-    return Y, found, s
-
-# %% ../../nbs/workshop/baselines/low_rank.ipynb #9faefa7a
-@patch
-def __call__(self: LeadingShrink,
-    X, # (m, n) real tensor, m ≥ n
-    t, # above zero
-): # (m, n), its rank
-    "Soft thresholding of the singular values; the columns found are kept for the next call."
-    n = X.shape[1]
-    if self.V is None: self.more(X, n, self.spare)
-    Y, V, s = self.leading(X, t)
-    while s[0] > t and len(s) < n:
-        self.more(X, n, len(s))
-        Y, V, s = self.leading(X, t)
-    rank = int((s > t).sum())
-    weight = (1 - t/s.clamp(min=1e-300)).clamp(min=0)
-    self.V = V[:, -min(n, rank + self.spare):]
-    return (Y*weight) @ V.mT, rank
-
-# %% ../../nbs/workshop/baselines/low_rank.ipynb #cfeb683b
-def rpca_on(
-    D, # (m, n) real tensor, on any device
-    end=.05, decay=.9, tol=1e-3, max_iter=500, # see `rpca`
-) -> Split: # of tensors
-    "`rpca` with PyTorch, on the device of `D`."
-    if D.shape[0] < D.shape[1]:
-        turned = rpca_on(D.mT.contiguous(), end, decay, tol, max_iter)
-        return Split(turned.background.mT, turned.target.mT, turned.history)
-    lam, norm, shrink, history = 1/max(D.shape)**.5, D.norm(), LeadingShrink(), []
-    B, T, B0, T0, t, t0 = *torch.zeros(4, *D.shape).to(D), 1., 1.
-    if not norm: return Split(B, T, history)
-    shrink.more(D, D.shape[1], shrink.spare)
-    s = shrink.leading(D, 0.)[2].flip(0).tolist()
-    mu, last = s[min(1, len(s) - 1)], max(end*s[min(3, len(s) - 1)], 1e-9*s[0])
-    for _ in range(max_iter):
-        ahead, mu = (t0 - 1)/t, max(mu, last)
-        B1, T1 = torch.lerp(B0, B, 1 + ahead), torch.lerp(T0, T, 1 + ahead)
-        G, B0, T0 = (B1 + T1 - D)/2, B, T
-        B, T = shrink(B1 - G, mu/2)[0], torch.nn.functional.softshrink(T1 - G, lam*mu/2)
-        t0, t = t, (1 + (1 + 4*t*t)**.5)/2
-        history.append((((D - B - T).norm()/norm).item(), (torch.hypot((B - B0).norm(), (T - T0).norm())/norm).item()))
-        if mu == last and history[-1][1] < tol: break
-        mu *= decay
-    return Split(B, T, history)
-
-# %% ../../nbs/workshop/baselines/low_rank.ipynb #5e9098d6
-def ipi_on(
-    levels, # (H, W) from `to_levels`
-    device='cuda', side=50, step=10, # see `split_ipi`
-    **options, # of `rpca_on`
-) -> np.ndarray: # (H, W) response
-    "Response of IPI, its decomposition on a device."
-    P = to_patches(levels, side, step)
-    T = rpca_on(torch.from_numpy(rearrange(P, 'n p q -> (p q) n')).to(device, torch.float64), **options).target
-    T = rearrange(T.cpu().numpy(), '(p q) n -> n p q', p=P.shape[1])
-    return np.maximum(from_patches(T, levels.shape, side, step), 0)
 
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #8d808ae1
 def to_spectrum(X): # (n, p, q) real -> (n//2 + 1, p, q) complex
@@ -272,10 +189,12 @@ def prox_pstnn(
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #e28d6eb1
 def weight_map(
     levels, # (H, W)
-    sigma=3, # of the smoothing, px
+    side=3, # of both smoothing windows, px, odd
 ) -> np.ndarray: # (H, W), 0 to 1
     "How much each pixel looks like a corner or spot."
-    large, small = structure_tensor_eigenvalues(structure_tensor(levels, sigma=sigma, mode='nearest'))
+    smooth = partial(ndimage.gaussian_filter, mode='reflect', radius=side//2)
+    dy, dx = np.gradient(smooth(levels, 2))
+    large, small = structure_tensor_eigenvalues([smooth(p, 9) for p in (dy * dy, dy * dx, dx * dx)])
     total = large + small
     W = large * np.divide(large * small, total, out=np.zeros_like(total), where=total > 0)
     W -= W.min()
@@ -394,3 +313,93 @@ def split_mslstipt(
 def mslstipt(levels, **options):
     "Response of MSLSTIPT in its single-image form: the positive part of the target image; see `split_mslstipt`."
     return np.maximum(split_mslstipt(levels, **options).target, 0)
+
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #2beb1ddd
+class LeadingShrink:
+    "Soft thresholding of the singular values of matrices (m, n), m ≥ n, that change little from call to call."
+    def __init__(self,
+        spare=40, # columns beyond the rank of the call before: more of them, fewer iterations
+        tol=1e-9, # of residuals, as a share of the largest eigenvalue
+        most=60, # iterations
+    ): self.spare, self.tol, self.most, self.V = spare, tol, most, None
+
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #5559921b
+@patch
+def more(self:LeadingShrink, like, n, k):
+    "Up to k columns more to begin with, the same in every run."
+    dice = torch.Generator().manual_seed(0)
+    have = 0 if self.V is None else self.V.shape[1]
+    new = torch.randn(n, max(0, min(n, have + k) - have), generator=dice, dtype=torch.float64).to(like)
+    self.V = new if self.V is None else torch.cat([new, self.V], 1)
+
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #c52bedf2
+@patch
+def leading(self: LeadingShrink, X, t):
+    "X V (m, k), V (n, k) and the singular values (k,), for the columns that there are."
+    V = self.V
+    for _ in range(self.most):
+        Q = torch.linalg.qr(V).Q
+        Y = X @ Q
+        w, U = torch.linalg.eigh(Y.mT @ Y)
+        Y, found, s = Y @ U, Q @ U, w.clamp(min=0).sqrt()
+        V = X.mT @ Y                                    # XᵀX times what was found
+        off = (V - found*w).norm(dim=0) * (1 - t/s.clamp(min=1e-300)).clamp(min=0)
+        if off.max() <= self.tol * w[-1]: break
+    self.V = found
+    return Y, found, s
+
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #9faefa7a
+@patch
+def __call__(self: LeadingShrink,
+    X, # (m, n) real tensor, m ≥ n
+    t, # above zero
+): # (m, n), its rank
+    "Soft thresholding of the singular values; the columns found are kept for the next call."
+    n = X.shape[1]
+    if self.V is None: self.more(X, n, self.spare)
+    Y, V, s = self.leading(X, t)
+    while s[0] > t and len(s) < n:
+        self.more(X, n, len(s))
+        Y, V, s = self.leading(X, t)
+    rank = int((s > t).sum())
+    weight = (1 - t/s.clamp(min=1e-300)).clamp(min=0)
+    self.V = V[:, -min(n, rank + self.spare):]
+    return (Y*weight) @ V.mT, rank
+
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #cfeb683b
+def rpca_on(
+    D, # (m, n) real tensor, on any device
+    end=.05, decay=.9, tol=1e-3, max_iter=500, # see `rpca`
+) -> Split: # of tensors
+    "`rpca` with PyTorch, on the device of `D`."
+    if D.shape[0] < D.shape[1]:
+        turned = rpca_on(D.mT.contiguous(), end, decay, tol, max_iter)
+        return Split(turned.background.mT, turned.target.mT, turned.history)
+    lam, norm, shrink, history = 1/max(D.shape)**.5, D.norm(), LeadingShrink(), []
+    B, T, B0, T0, t, t0 = *torch.zeros(4, *D.shape).to(D), 1., 1.
+    if not norm: return Split(B, T, history)
+    shrink.more(D, D.shape[1], shrink.spare)
+    s = shrink.leading(D, 0.)[2].flip(0).tolist()
+    mu, last = _mu_path(s, end)
+    for _ in range(max_iter):
+        ahead, mu = (t0 - 1)/t, max(mu, last)
+        B1, T1 = torch.lerp(B0, B, 1 + ahead), torch.lerp(T0, T, 1 + ahead)
+        G, B0, T0 = (B1 + T1 - D)/2, B, T
+        B, T = shrink(B1 - G, mu/2)[0], torch.nn.functional.softshrink(T1 - G, lam*mu/2)
+        t0, t = t, (1 + (1 + 4*t*t)**.5)/2
+        history.append((((D - B - T).norm()/norm).item(), (torch.hypot((B - B0).norm(), (T - T0).norm())/norm).item()))
+        if mu == last and history[-1][1] < tol: break
+        mu *= decay
+    return Split(B, T, history)
+
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #5e9098d6
+def ipi_on(
+    levels, # (H, W) from `to_levels`
+    device='cuda', side=50, step=10, # see `split_ipi`
+    **options, # of `rpca_on`
+) -> np.ndarray: # (H, W) response
+    "Response of IPI, its decomposition on a device."
+    P = to_patches(levels, side, step)
+    T = rpca_on(torch.from_numpy(rearrange(P, 'n p q -> (p q) n')).to(device, torch.float64), **options).target
+    T = rearrange(T.cpu().numpy(), '(p q) n -> n p q', p=P.shape[1])
+    return np.maximum(from_patches(T, levels.shape, side, step), 0)
