@@ -132,7 +132,7 @@ CLASSICAL = {m.name: m for m in (
     ClassicalMethod('top-hat', top_hat, 15),
     ClassicalMethod('max-median', max_median, 20),
     ClassicalMethod('mpcm', mpcm, 15),
-    ClassicalMethod('ipi', ipi, 20),
+    ClassicalMethod('ipi', ipi, 15),
     ClassicalMethod('pstnn', pstnn, 20),
     ClassicalMethod('mslstipt', mslstipt, 15))}
 

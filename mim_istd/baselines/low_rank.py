@@ -118,16 +118,23 @@ def rpca(
         mu *= decay
     return Split(B, T, history)
 
+# %% ../../nbs/workshop/baselines/low_rank.ipynb #3fbb7dee
+def _image_lam(levels):
+    "The weight of the sparse part in the authors' program of IPI."
+    return 1 / np.sqrt(max(levels.shape))
+
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #ec700bf4
 def split_ipi(
     levels, # (H, W) from `to_levels`
     side=50, # of the patches, px
     step=10, # from patch to patch, px
+    lam=None, # weight of the sparse part; None: 1/√max(H, W), as in the authors' program
     **options, # of `rpca`
 ) -> Split: # images (H, W)
     "Infrared patch-image model: background and target image."
     P = to_patches(levels, side, step)
-    B, T, history = rpca(rearrange(P, 'n p q -> (p q) n'), **options)
+    lam = _image_lam(levels) if lam is None else lam
+    B, T, history = rpca(rearrange(P, 'n p q -> (p q) n'), lam, **options)
     return Split(*(from_patches(rearrange(a, '(p q) n -> n p q', p=P.shape[1]), levels.shape, side, step)
                    for a in (B, T)), history)
 
@@ -369,13 +376,14 @@ def __call__(self: LeadingShrink,
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #cfeb683b
 def rpca_on(
     D, # (m, n) real tensor, on any device
-    end=.05, decay=.9, tol=1e-3, max_iter=500, # see `rpca`
+    lam=None, end=.05, decay=.9, tol=1e-3, max_iter=500, # see `rpca`
 ) -> Split: # of tensors
     "`rpca` with PyTorch, on the device of `D`."
     if D.shape[0] < D.shape[1]:
-        turned = rpca_on(D.mT.contiguous(), end, decay, tol, max_iter)
+        turned = rpca_on(D.mT.contiguous(), lam, end, decay, tol, max_iter)
         return Split(turned.background.mT, turned.target.mT, turned.history)
-    lam, norm, shrink, history = 1/max(D.shape)**.5, D.norm(), LeadingShrink(), []
+    lam = 1/max(D.shape)**.5 if lam is None else lam
+    norm, shrink, history = D.norm(), LeadingShrink(), []
     B, T, B0, T0, t, t0 = *torch.zeros(4, *D.shape).to(D), 1., 1.
     if not norm: return Split(B, T, history)
     shrink.more(D, D.shape[1], shrink.spare)
@@ -395,11 +403,12 @@ def rpca_on(
 # %% ../../nbs/workshop/baselines/low_rank.ipynb #5e9098d6
 def ipi_on(
     levels, # (H, W) from `to_levels`
-    device='cuda', side=50, step=10, # see `split_ipi`
+    device='cuda', side=50, step=10, lam=None, # see `split_ipi`
     **options, # of `rpca_on`
 ) -> np.ndarray: # (H, W) response
     "Response of IPI, its decomposition on a device."
     P = to_patches(levels, side, step)
-    T = rpca_on(torch.from_numpy(rearrange(P, 'n p q -> (p q) n')).to(device, torch.float64), **options).target
+    D = torch.from_numpy(rearrange(P, 'n p q -> (p q) n')).to(device, torch.float64)
+    T = rpca_on(D, _image_lam(levels) if lam is None else lam, **options).target
     T = rearrange(T.cpu().numpy(), '(p q) n -> n p q', p=P.shape[1])
     return np.maximum(from_patches(T, levels.shape, side, step), 0)

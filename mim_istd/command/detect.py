@@ -6,7 +6,7 @@
 __all__ = ['progress_bar', 'run_detect', 'try_to_write', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, csv, errno, glob, itertools, json, re, sys, time
+import contextlib, csv, errno, glob, itertools, json, re, sys, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +126,10 @@ def _check_formats(args):
         raise ValueError('--resume knows by the JSON files what is done: add json to --format')
     if not args.raw and (args.raw_offset or args.raw_endian != 'little'):
         raise ValueError('--raw-offset and --raw-endian describe files without a header: give --raw as well')
+    if args.panning and not (args.track or args.moving):
+        raise ValueError('--panning takes what the camera moves off the tracks: add --track or --moving')
     if args.track or args.moving: import stonesoup   # the extra `track`
+    if args.panning: import skimage                  # the same
     if 'film' in args.format: import av              # the extra `video`
     if not args.coco_ids: return None
     if 'coco' not in args.format: raise ValueError('--coco-ids numbers what --format coco writes: add coco to --format')
@@ -167,23 +170,57 @@ def _folders(out, jobs):
 def _after(args, jobs, read, results, status):
     "What needs all frames of a film; the exit status."
     from mim_istd.detection.outputs import rebuild_table
-    tracks = None
-    if args.track or args.moving:
-        tracks = _track(results.out, args.moving)
+    place, tracks = {job: i for i, job in enumerate(jobs)}, None   # kept files came first
+    films = {base: sorted(mine, key=place.get) for base, mine in results.films.items()}
+    if args.panning and status == 130: _leave_unlinked(films, 'json' in args.format)
+    elif args.track or args.moving:
+        tracks = _track(results.out, args.moving, _shifts(read, films) if args.panning else None)
         if results.table and (paths := results.paths()): rebuild_table(results.out, paths)
-    if 'film' in args.format and status != 130:
-        place = {job: i for i, job in enumerate(jobs)}   # kept files came first
-        films = {base: sorted(mine, key=place.get) for base, mine in results.films.items()}
-        status = max(status, _draw_films(read, films, tracks))
+    if 'film' in args.format and status != 130: status = max(status, _draw_films(read, films, tracks))
     if args.shard and status != 130: _finish_shard(args, jobs, status)
     return status
 
-def _track(out, moving):
+def _track(out, moving, shifts):
     "Link all films in the results, and say how many tracks there are."
     from mim_istd.detection.tracks import track_results
-    films = track_results(out, moving)
+    films = track_results(out, moving, shifts=shifts)
     for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' * moving}track{'s' * (len(tracks) != 1)}")
     return films
+
+def _leave_unlinked(films, resumable):
+    "Say that an interrupted run makes no tracks; those of an earlier one are gone."
+    complain('note: films are not linked, because --panning would read them once more'
+             + '; --resume makes the tracks' * resumable)
+    for base in films:
+        for name in ('tracks.csv', 'mot.txt'): Path(f'{base}_{name}').unlink(missing_ok=True)
+
+# %% ../../nbs/workshop/command/detect.ipynb #d08795f8
+def _again(jobs, read):
+    "(job, frame) of the files of one film."
+    from mim_istd.data.reading import DataError
+    for job in jobs:
+        with contextlib.suppress(DataError):   # of a film that ends early: it was said
+            for frame in read(job): yield job, frame
+
+# %% ../../nbs/workshop/command/detect.ipynb #b915ba07
+def _shifts(read, films):
+    "By base of each film, how its scene shifts; a note about frames in which that is not known."
+    from mim_istd.detection.camera import scene_shifts
+    bar, found = _Progress(len(films)), {}
+    def counted(jobs):
+        for n, (_, frame) in enumerate(_again(jobs, read), 1):
+            bar(len(found), n)
+            yield frame
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # what reading warns of was said the first time
+        for base, jobs in films.items():
+            shifts = scene_shifts(counted(jobs))
+            bar.clear()
+            if unknown := sum(not s.known for s in shifts.values()):
+                complain(f'note: {base}: in {unknown} of {len(shifts)} frames it cannot be seen how the scene shifts, '
+                         'and the shift of the frame before is taken')
+            found[base] = shifts
+    return found
 
 # %% ../../nbs/workshop/command/detect.ipynb #4fa1792f
 def _draw_films(read, films, tracks):
@@ -198,13 +235,10 @@ def _draw_films(read, films, tracks):
 
 def _drawn(jobs, read):
     "The frames of the files of one film, with what was found in them."
-    from mim_istd.data.reading import DataError
     from mim_istd.detection.films import read_found
-    for job in jobs:
-        with contextlib.suppress(DataError):   # of a film that ends early: it was said
-            for frame in read(job):
-                path = Path(f'{_place(job, frame.index)}.json')
-                if path.is_file(): yield read_found(path, frame.image)
+    for job, frame in _again(jobs, read):
+        path = Path(f'{_place(job, frame.index)}.json')
+        if path.is_file(): yield read_found(path, frame.image)
 
 # %% ../../nbs/workshop/command/detect.ipynb #0e0741eb
 @dataclass(eq=False)   # each is equal to itself alone, and can be in a set
@@ -309,7 +343,7 @@ def try_to_write(folder):
 
 # %% ../../nbs/workshop/command/detect.ipynb #07ec1c27
 _OPTIONS = dict(tile=None, overlap=None, ignore=None, keep_hot_pixels=False, precision='fp32', raw=None,
-                raw_endian='little', raw_offset=0, fps=None, track=False, moving=False)   # with their defaults
+                raw_endian='little', raw_offset=0, fps=None, track=False, moving=False, panning=False)   # with defaults
 
 def _settings(args, detector):
     "What the JSON files of a run say of how they were made; options where they are not the default."

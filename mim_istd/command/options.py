@@ -62,6 +62,7 @@ _EXAMPLES = """examples:
   mim-istd detect flight.mp4 stack.tif           films, animations and stacks, frame by frame
   mim-istd detect flight.mp4 --track             … and their targets linked into tracks
   mim-istd detect flight.mp4 --track --format csv film        … and drawn into a film
+  mim-istd detect flight.mp4 --moving --panning  … only those that move, before a camera that moves too
   mim-istd detect frames --format json coco yolo              boxes for other programs
   mim-istd detect frames --shard 3/16            the third of 16 parts of the folder, each on a machine of its own
   mim-istd detect frames -o found --resume       go on after a stop; what is done is kept
@@ -84,7 +85,8 @@ _RESULTS = """written to OUT, for each image NAME:
   labels/NAME.txt   (--format yolo) class, centre, width, height as parts of the image, score
 and targets.csv, the same numbers of all images, a line a target. The frames of a film or stack NAME go to
 NAME_frames/000000.json and so on; JSON and table then also have frame (from 0) and time (seconds);
-with --track also track, track_age (frames), moving, speed (px a frame). --format coco adds coco.json and
+with --track also track, track_age (frames), moving, speed (px a frame); with --panning the JSON also shift (x, y of
+the scene from the first frame, pixels), and moving and speed are those in the scene. --format coco adds coco.json and
 coco_results.json of all images, --format film NAME_overlay.mp4 of each film, --shard 3/16 puts all into OUT/3-of-16.
 Two images of one name get their suffix, folder or a number into it. Results of the same name are replaced, others
 stay; 'mim-istd table OUT' makes targets.csv of all that lie there. Large images are scored in overlapping tiles if
@@ -362,7 +364,11 @@ def _add_streams(p):
                         'NAME_tracks.csv, NAME_mot.txt, also in the JSON')
     p.add_argument('--moving', action='store_true',
                    help='as --track, with only those tracks in their tables that move, and targets.csv saying of each '
-                        'target whether it does; for a fixed camera')
+                        'target whether it does; for a fixed camera, or with --panning')
+    p.add_argument('--panning', action='store_true',
+                   help='with --track or --moving: the camera itself moves, so how the scene shifts from frame to '
+                        'frame is estimated and taken off; for scenes with some structure, because before a plain sky '
+                        'no shift can be seen, and a target that fills much of the frame would be taken for the scene')
 
 # %% ../../nbs/workshop/command/options.ipynb #3b20561f
 def _add_raw(p):

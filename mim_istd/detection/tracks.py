@@ -46,20 +46,28 @@ def _parts(how):
                                                                Mahalanobis(), missed_distance=how.gate)
     return seen, updater, GNNWith2DAssignment(guess), GaussianState(np.zeros((4, 1)), np.diag([0, how.speed**2]*2))
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #0d2816e9
+def _shift_at(shifts):
+    "A function of the frame that gives the (x, y) px by which the scene lies beside where it lay in the first one."
+    if not shifts: return lambda frame: (0., 0.)
+    frames, x, y = np.array([(f, *shifts[f][:2]) for f in sorted(shifts)], float).T
+    return lambda frame: (float(np.interp(frame, frames, x)), float(np.interp(frame, frames, y)))
+
 # %% ../../nbs/workshop/detection/tracks.ipynb #08a45783
 _FIRST = datetime.datetime(2000, 1, 1)
 
-def _stream(frames, seen):
-    "(time, detections) of each frame from the first to the last, also where nothing was found."
+def _stream(frames, seen, shift):
+    "(time, detections in the scene) of each frame from the first to the last, also where nothing was found."
     from stonesoup.types.detection import Detection
     first = min(frames)   # which may be a time stamp, and no date is as large
     for f in range(first, max(frames) + 1):
-        time = _FIRST + datetime.timedelta(seconds=f - first)
-        yield time, {Detection(np.array([[t.x], [t.y]]), time, measurement_model=seen, metadata=dict(frame=f, target=i))
+        time, (dx, dy) = _FIRST + datetime.timedelta(seconds=f - first), shift(f)
+        yield time, {Detection(np.array([[t.x - dx], [t.y - dy]]), time, measurement_model=seen,
+                               metadata=dict(frame=f, target=i))
                      for i, t in enumerate(frames.get(f, ()))}
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #52c5ac12
-def _run_tracker(frames, how):
+def _run_tracker(frames, how, shift):
     "The confirmed tracks, each as its hits: a list of (frame, place in the frame's list)."
     from stonesoup.deleter.time import UpdateTimeStepsDeleter
     from stonesoup.initiator.simple import MultiMeasurementInitiator
@@ -68,7 +76,7 @@ def _run_tracker(frames, how):
     lost = UpdateTimeStepsDeleter(how.lost)
     begin = MultiMeasurementInitiator(prior, lost, associate, updater, seen, min_points=how.confirm)
     tracks = set()
-    for _, live in MultiTargetTracker(begin, lost, _stream(frames, seen), associate, updater): tracks |= live
+    for _, live in MultiTargetTracker(begin, lost, _stream(frames, seen, shift), associate, updater): tracks |= live
     hits = [[s.hypothesis.measurement.metadata for s in t if getattr(s, 'hypothesis', None)] for t in tracks]
     return sorted([(m['frame'], m['target']) for m in h] for h in hits)
 
@@ -80,6 +88,12 @@ class TrackPoint:
     x: float            # centroid, column in pixels
     y: float            # centroid, row in pixels
     target: int | None  # place in the frame's list of targets; None: nothing was found here, the gap was filled
+    shift: tuple = (0., 0.)     # (x, y) by which the scene has moved in the picture since the first frame, px
+
+    @property
+    def scene(self):
+        "(x, y) in the scene, which is where it would be in the picture if the camera had stood still."
+        return self.x - self.shift[0], self.y - self.shift[1]
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #98e11f86
 @dataclass(frozen=True)
@@ -96,9 +110,9 @@ class Track:
 # %% ../../nbs/workshop/detection/tracks.ipynb #72046f93
 @patch(as_prop=True)
 def displacement(self:Track):
-    "From the first hit to the last, px."
-    a, b = self.points[0], self.points[-1]
-    return math.hypot(b.x - a.x, b.y - a.y)
+    "From the first hit to the last in the scene, px."
+    (ax, ay), (bx, by) = self.points[0].scene, self.points[-1].scene
+    return math.hypot(bx - ax, by - ay)
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #6a8b0d0f
 @patch(as_prop=True)
@@ -118,38 +132,45 @@ def at(self:Track, frame):
 def speed(self:Track,
     frame, # within the track
 ) -> float: # px a frame
-    "How fast a target moves in a frame: the way from two frames before it to two after, divided by the frames between."
+    "How fast a target moves in the scene: the way from two frames before to two after, divided by the frames between."
     k = frame - self.points[0].frame
     a, b = self.points[max(0, k - 2)], self.points[min(len(self.points) - 1, k + 2)]
-    return math.hypot(b.x - a.x, b.y - a.y) / max(1, b.frame - a.frame)
+    (ax, ay), (bx, by) = a.scene, b.scene
+    return math.hypot(bx - ax, by - ay) / max(1, b.frame - a.frame)
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #9d17e0f6
-def _fill(hits, frames):
+def _fill(hits, frames, shift):
     "The points of a track, one a frame, from its hits."
-    at = {f: i for f, i in hits}
-    f, xy = np.array(list(at)), np.array([[frames[f][i].x, frames[f][i].y] for f, i in hits])
-    every = np.arange(f[0], f[-1] + 1)
-    xs, ys = (np.interp(every, f, v) for v in xy.T)
-    return tuple(TrackPoint(int(k), float(x), float(y), at.get(int(k))) for k, x, y in zip(every, xs, ys))
+    at = {f: (i, frames[f][i]) for f, i in hits}
+    f, scene = np.array(list(at), float), np.array([np.subtract((t.x, t.y), shift(f)) for f, (_, t) in at.items()])
+    def point(k):
+        dx, dy = shift(k)
+        if k in at: return TrackPoint(k, float(at[k][1].x), float(at[k][1].y), at[k][0], (dx, dy))
+        x, y = (float(np.interp(k, f, v)) for v in scene.T)
+        return TrackPoint(k, x + dx, y + dy, None, (dx, dy))
+    return tuple(map(point, range(int(f[0]), int(f[-1]) + 1)))
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #4ee52209
 def link(
     frames, # frame number -> list of targets with `x` and `y`, as of `Detections.targets`
     how=Linking(), # see `Linking`
+    shifts=None, # frame number -> (x, y) px, as of `scene_shifts`; None: the camera stands still
 ) -> list: # of `Track`, by first frame
     "Link the targets of a film's frames into tracks. Needs Stone Soup, the extra `track`."
     if not any(frames.values()): return []
-    tracks = sorted(_run_tracker(frames, how), key=lambda hits: (hits[0][0], hits[0][1]))
-    return [Track(k, _fill(hits, frames)) for k, hits in enumerate(tracks, 1)]
+    shift = _shift_at(shifts)
+    tracks = sorted(_run_tracker(frames, how, shift), key=lambda hits: (hits[0][0], hits[0][1]))
+    return [Track(k, _fill(hits, frames, shift)) for k, hits in enumerate(tracks, 1)]
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #afc9c1fb
-def _with_tracks(detections, tracks):
-    "What `Detections.to_dict` gives, each target with its track."
+def _with_tracks(detections, tracks, shift=None):
+    "What `Detections.to_dict` gives, each target with its track, and with the shift of the scene."
     f = detections['frame']
     here = {p.target: dict(track=t.id, track_age=f - t.points[0].frame, moving=t.moving, speed=round(t.speed(f), 3))
             for t in tracks if (p := t.at(f)) and p.target is not None}
     new = lambda i: here.get(i, dict(track=None, track_age=None, moving=None, speed=None))
-    return detections | {'targets': [t | new(i) for i, t in enumerate(detections['targets'])]}
+    moved = {'shift': list(shift(f))} if shift else {}
+    return detections | moved | {'targets': [t | new(i) for i, t in enumerate(detections['targets'])]}
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #18032b4c
 def _box_of(point, last):
@@ -212,11 +233,12 @@ def _films(folder):
     return {d: sorted(f, key=lambda pair: pair[1]['frame']) for d, f in films.items()}
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #319c36de
-def _track_film(base, results, moving, how):
+def _track_film(base, results, moving, how, shifts):
     "Link one film and write its files; returns the tracks that are in the tables."
+    shifts = shifts or {d['frame']: d['shift'] for _, d in results if 'shift' in d}   # given, or of an earlier run
     frames = {d['frame']: [_Spot(t['x'], t['y'], tuple(t['box']), t['peak']) for t in d['targets']] for _, d in results}
-    tracks = link(frames, how)
-    for path, d in results: write_whole(path, to_json(_with_tracks(d, tracks), indent=1, ascii=False) + '\n')
+    tracks, shift = link(frames, how, shifts), _shift_at(shifts) if shifts else None
+    for path, d in results: write_whole(path, to_json(_with_tracks(d, tracks, shift), indent=1, ascii=False) + '\n')
     kept = [t for t in tracks if t.moving or not moving]
     write_whole(f'{base}_tracks.csv', to_track_csv(kept))
     write_whole(f'{base}_mot.txt', to_mot(kept, frames))
@@ -227,13 +249,14 @@ def track_results(
     folder, # with the results of `mim-istd detect` on films, stacks or a --sequence
     moving=False, # only moving tracks in the tables
     how=Linking(), # see `Linking`
+    shifts=None, # base name of a film's files -> frame number -> (x, y) px, as of `scene_shifts`
 ) -> dict: # base name of each film's files -> list of its `Track`s
     "Link the detections of every film in a folder of results; `ValueError` that names a file that is no whole result."
     films, found = _films(folder), {}
     for d, results in films.items():
         film = of_film(results[0][1], results[0][0].with_suffix(''))
         base = d.with_name(d.name.rstrip('_').removesuffix('_frames')) if film else d/'sequence'
-        found[str(base)] = _track_film(base, results, moving, how)
+        found[str(base)] = _track_film(base, results, moving, how, (shifts or {}).get(str(base)))
     return found
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #ecc1363e
@@ -250,7 +273,8 @@ def draw_tails(
     for t in tracks:
         if not t.at(frame): continue
         k = frame - t.points[0].frame
-        tail = [(p.x, p.y) for p in t.points[max(0, k - length):k + 1]]
+        dx, dy = t.points[k].shift      # of the scene: what stands in it has no tail
+        tail = [(p.scene[0] + dx, p.scene[1] + dy) for p in t.points[max(0, k - length):k + 1]]
         if tail[1:]: draw.line(tail, fill=colour, width=1)
         draw.text((tail[-1][0] + 5, tail[-1][1] - 12), str(t.id), fill=colour, stroke_width=1, stroke_fill=(0, 0, 0))
     return picture
