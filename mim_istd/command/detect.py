@@ -184,7 +184,8 @@ def _track(out, moving, shifts):
     "Link all films in the results, and say how many tracks there are."
     from mim_istd.detection.tracks import track_results
     films = track_results(out, moving, shifts=shifts)
-    for base, tracks in films.items(): print(f"{base}: {len(tracks)} {'moving ' * moving}track{'s' * (len(tracks) != 1)}")
+    for base, tracks in films.items():
+        print(f"{base}: {len(tracks)} {'moving ' * moving}track{'s' * (len(tracks) != 1)}")
     return films
 
 def _leave_unlinked(films, resumable):
@@ -268,8 +269,9 @@ def _number(jobs):
     into = {}
     for job in jobs: into.setdefault(job.base.parent, {})[job.path.parent] = None
     for first, *more in into.values():
-        if more: raise ValueError(f'--sequence makes one stream of the images of a folder, and the results of {first} and '
-                                  f'{more[0]} would be one: name the folder that holds both, or give each a run of its own')
+        if more:
+            raise ValueError(f'--sequence makes one stream of the images of a folder, and the results of {first} and '
+                             f'{more[0]} would be one: name the folder that holds both, or give each a run of its own')
     for folder in {job.path.parent for job in jobs}:
         here = [job for job in jobs if job.path.parent == folder]
         for job, number in zip(here, sequence_numbers([job.path.name for job in here])): job.number = number
