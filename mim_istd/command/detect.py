@@ -213,7 +213,7 @@ def _shifts(read, films):
             bar(len(found), n)
             yield frame
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')   # what reading warns of was said the first time
+        warnings.simplefilter('ignore', UserWarning)   # what reading warns of was said the first time
         for base, jobs in films.items():
             shifts = scene_shifts(counted(jobs))
             bar.clear()
