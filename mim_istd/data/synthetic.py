@@ -102,9 +102,11 @@ _EIGHT = np.ones((3, 3), int)
 def _spread(mask, by):
     "(H, W) bool: whether any pixel at most `by` rows and columns away is set."
     for _ in range(2): # along the columns, then, turned, along the rows
-        wide = np.zeros((len(mask) + 2*by, mask.shape[1]), bool)
-        wide[by:by + len(mask)] = mask
-        mask = np.logical_or.reduce([wide[k:k + len(mask)] for k in range(2*by + 1)]).T
+        wide = mask.copy()
+        for k in range(1, by + 1):
+            wide[k:] |= mask[:-k]
+            wide[:-k] |= mask[k:]
+        mask = wide.T
     return mask
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #6a24f97e

@@ -44,6 +44,15 @@ def _peaks_and_means(found, score):
     np.maximum.at(peaks, ids, values)
     return peaks, np.bincount(ids, values, len(found)) / found.areas
 
+# %% ../../nbs/book/12_detection.ipynb #467ad43b
+def _mean_and_std(values):
+    "Of the finite ones, to the bit as NumPy has them; NaN where there is none. A table has many targets, so this is lean."
+    values = np.asarray(values, np.float64)
+    if not math.isfinite(total := np.add.reduce(values)): total = np.add.reduce(values := _finite(values))
+    if not values.size: return math.nan, math.nan
+    off = values - (mean := float(total) / values.size)
+    return mean, math.sqrt(np.add.reduce(off*off) / values.size)
+
 # %% ../../nbs/book/12_detection.ipynb #5a6bd7c3
 def target_scr(
     image, # (H, W) grey
@@ -55,11 +64,10 @@ def target_scr(
     "Signal-to-clutter ratio of one target, as `mim_istd.data.synthetic.signal_to_clutter`, looking at its window only."
     (x0, y0, x1, y1), (window, free) = box, _free_around(mask, box)
     own = np.s_[y0:y1, x0:x1]
-    values = image[own][labels[own] == k], image[window][free]
-    inside, around = (_finite(np.asarray(v, np.float64)) for v in values)
-    if not around.size or not inside.size: return math.nan
-    difference, spread = abs(inside.mean() - around.mean()), around.std()
-    return float(difference / spread) if spread else math.inf if difference else 0.
+    inside, _ = _mean_and_std(image[own][labels[own] == k])
+    around, spread = _mean_and_std(image[window][free])
+    difference = abs(inside - around)
+    return difference / spread if spread else math.inf if difference else difference
 
 # %% ../../nbs/book/12_detection.ipynb #c42ce33e
 @dataclass(frozen=True)
@@ -126,6 +134,16 @@ def _is_batch(images):
     whole = lambda x: isinstance(x, (str, os.PathLike, Image.Image)) or np.ndim(x) >= 2
     return isinstance(images, (list, tuple)) and all(map(whole, images))
 
+# %% ../../nbs/book/12_detection.ipynb #e7766a4c
+def _in_grey(image):
+    "As `as_grey`, in the image's own type."
+    if isinstance(image, (str, os.PathLike)): return read_pixels(image)
+    if isinstance(image, Image.Image): return _grey(_opened(image))
+    if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
+    return _grey(_channels_last(_as_array(image), first=torch.is_tensor(image)))
+
+def _light(grey): return grey if grey.dtype == np.uint8 else _kept(grey) # bytes travel best as they are
+
 # %% ../../nbs/book/12_detection.ipynb #99a5654b
 def as_grey(
     image, # a path, a PIL image, or an array or tensor (H, W), (H, W, C), (C, H, W), (1, C, H, W); C up to 4
@@ -134,10 +152,7 @@ def as_grey(
 
     Pillow keeps 8 of 16 bits of colour. All of them are fetched from the file if it is still there; a warning says
     so if it has changed. An image that was opened from a stream has no file to go back to."""
-    if isinstance(image, (str, os.PathLike)): return _kept(read_pixels(image))
-    if isinstance(image, Image.Image): return _kept(_grey(_opened(image)))
-    if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
-    return _kept(_grey(_channels_last(_as_array(image), first=torch.is_tensor(image))))
+    return _kept(_in_grey(image))
 
 # %% ../../nbs/book/12_detection.ipynb #f3d9a350
 class Detector:
@@ -254,7 +269,7 @@ def score_batch(self:Detector,
 def _on_host(score):
     "(H, W) float32 array, checked."
     if torch.is_tensor(score): score = score.cpu().numpy()
-    if np.isnan(score).any(): raise ValueError('the network gave NaN; its weights are damaged')
+    if np.isnan(score.min()): raise ValueError('the network gave NaN; its weights are damaged') # as soon as one is
     return score
 
 # %% ../../nbs/book/12_detection.ipynb #4f5e52b2
@@ -297,8 +312,8 @@ def tile_for(self:Detector,
 @patch
 def _score(self:Detector, grey):
     "The score map of an image as it is shown."
-    (H, W), grey = grey.shape, _kept(grey)
-    if self.method: return self.method(_at_least_16(grey))[:H, :W]
+    (H, W), grey = grey.shape, _light(grey)
+    if self.method: return self.method(_at_least_16(_kept(grey)))[:H, :W]
     if (tile := self._tile_shown((H, W))) is None:
         try: return self._score_whole(grey)
         except MemoryError:
@@ -359,7 +374,7 @@ def __call__(self:Detector,
     "Find the targets in one image, or in each of a list."
     if _is_batch(image): return [self(x, threshold, min_area, ignore) for x in image]
     if threshold is not None: _check_threshold(threshold)
-    grey, name = as_grey(image), str(image) if isinstance(image, (str, os.PathLike)) else ''
+    grey, name = _light(_in_grey(image)), str(image) if isinstance(image, (str, os.PathLike)) else ''
     ignored = self.ignored(grey.shape, name, ignore)
     shown = self.clean(grey, ignored)
     return self.detections(self.score(shown), shown, threshold, min_area, ignored, grey, name=name)
@@ -394,7 +409,7 @@ def start(self:Detector,
     shape = images[0].shape
     small = self.shown_shape(shape)
     shown = images if self.scale == 1 else [resized(i, small) for i in images]
-    wait = self.on_device.start([_at_least_16(i if i.dtype == np.uint8 else _kept(i)) for i in shown])
+    wait = self.on_device.start([_at_least_16(_light(i)) for i in shown])
     if self.scale == 1: return wait
     whole = lambda s: s if isinstance(s, Exception) else _scores_at(s[:small[0], :small[1]], shape)
     return lambda: [whole(score) for score in wait()]

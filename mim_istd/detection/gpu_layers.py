@@ -162,8 +162,10 @@ def kernel_trials(
             C = len(m.by_taps)//m.side**2
             kinds[C, m.by_taps.shape[1], m.side, m.stride, m.relu] = lambda m=m, C=C: m(zeros(m.by_taps, 1, C, 16, 16))
         if isinstance(m, FastGated):
-            shape = 1, m.into.shape[1], 16, 16
-            kinds[m.into.shape, m.window.shape] = lambda m=m, s=shape: m.finish(zeros(m.into, *s), zeros(m.into, *s))
+            for side in (16, 15):   # whether 16 divides a map's pixels or not: Triton has a kernel for each
+                shape = 1, m.into.shape[1], side, side
+                run = lambda m=m, s=shape: m.finish(zeros(m.into, *s), zeros(m.into, *s))
+                kinds[m.into.shape, m.window.shape, side] = run
         if isinstance(m, FastNorm):
             D = len(m.weight)
             kinds[D] = lambda m=m, D=D: m(zeros(m.weight, 1, D))

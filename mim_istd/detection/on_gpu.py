@@ -82,6 +82,9 @@ def standardize_on_device(
 ) -> torch.Tensor: # (B, H, W) float32
     "(image − mean) / std over the finite pixels of each image; NaN where there is none."
     x, over = images.double(), dict(dim=(1, 2), keepdim=True)
+    if not images.is_floating_point():
+        std, mean = torch.std_mean(x, correction=0, **over)
+        return ((x - mean) / std.where(std > 0, 1)).float()
     finite, constant = x.isfinite(), _is_constant(x, **over)
     count = finite.sum(**over)
     mean = x.where(finite, 0).sum(**over) / count
@@ -271,7 +274,7 @@ def _try(self:DeviceScores, sent):
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #38c776e6
 def _checked(score, image):
     "A score map, or what is wrong with it."
-    if not np.isnan(score).any(): return score
+    if not np.isnan(score.min()): return score # NaN as soon as one is
     try: image_statistics(np.asarray(image))
     except ValueError as e: return e
     return ValueError('the network gave NaN; its weights are damaged')

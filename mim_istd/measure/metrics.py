@@ -50,10 +50,12 @@ def _touching(rows, cols, width):
 
 def _group_few(rows, cols, width):
     "How many components, and which one each of these pixels, in raster order, belongs to."
-    from scipy.sparse import coo_array, csgraph
-    pairs = _touching(rows, cols, width)
-    touching = coo_array((np.ones(len(pairs[0]), bool), pairs), (len(rows),)*2)
-    return csgraph.connected_components(touching, directed=False)
+    (earlier, later), first = _touching(rows, cols, width), np.arange(len(rows))
+    while ((a := first[earlier]) != (b := first[later])).any(): # pixels that touch, and belong to two groups yet
+        np.minimum.at(first, np.maximum(a, b), np.minimum(a, b))
+        while (first != (lower := first[first])).any(): first = lower
+    heads, ids = np.unique(first, return_inverse=True)
+    return len(heads), ids
 
 # %% ../../nbs/book/09_metrics.ipynb #4a10896a
 def _group_many(mask, rows, cols):
