@@ -151,7 +151,7 @@ def widen_step(step, share=.5, octaves=1., photo=1., contrast=0., pasted=0., pas
         return x, y
     step._batch = batch
 
-WIDE = dict(wide=dict(), mild=dict(share=.3, photo=.4), scale=dict(share=.4, photo=0.),
+WIDE = dict(broad=dict(share=.5, octaves=1., photo=.25, contrast=.5), wide=dict(), mild=dict(share=.3, photo=.4), scale=dict(share=.4, photo=0.),
             local=dict(share=.4, photo=0., contrast=.5), shapes=dict(share=.4, photo=0., contrast=.5, pasted=.5),
             shapes2=dict(share=.4, photo=0., contrast=.5, pasted=.5, pastes=3),
             few=dict(share=.4, photo=0., contrast=.5, pasted=.15, pastes=1, things=.3),
