@@ -613,6 +613,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels._labelled': ( 'workshop/command/labels.html#_labelled',
                                                                                 'mim_istd/command/labels.py'),
+                                         'mim_istd.command.labels._labels_for': ( 'workshop/command/labels.html#_labels_for',
+                                                                                  'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels._note_beyond': ( 'workshop/command/labels.html#_note_beyond',
                                                                                    'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels._note_unlabelled': ( 'workshop/command/labels.html#_note_unlabelled',
