@@ -8,7 +8,7 @@ __all__ = ['GREYS', 'draw_network', 'draw_block', 'draw_ss2d']
 # %% ../../nbs/workshop/draw/diagrams.ipynb #98cb1f2f
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
-from ..model.network import PRESETS
+from ..model.network import PRESETS, MiMConfig
 
 # %% ../../nbs/workshop/draw/diagrams.ipynb #bcabff68
 GREYS = dict(scan='0.72', layer='0.9', data='1')
@@ -77,7 +77,9 @@ def draw_network(
     config='outer' # `MiMConfig`, or the name of a preset
 ): # The figure
     "The network from image to logits, with channels and strides (the paper's Figure 3)."
-    config = PRESETS[config] if isinstance(config, str) else config
+    config = PRESETS.get(config, config) if isinstance(config, str) else config
+    if not isinstance(config, MiMConfig):
+        raise ValueError(f'{config!r} is no MiM network; give a `MiMConfig` or one of {", ".join(PRESETS)}')
     n = len(config.depths)
     fig, ax = _canvas(15, 1.9*n + 4)
     rows = _encoder(ax, config, 1.9*n - 1)

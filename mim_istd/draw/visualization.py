@@ -9,6 +9,7 @@ __all__ = ['MARKS', 'new_figure', 'small_png', 'save_figure', 'mark_targets', 'm
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #569fb49f
 import io, re
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 
@@ -37,14 +38,26 @@ def new_figure(
     FigureCanvasAgg(fig)
     return fig
 
+# %% ../../nbs/workshop/draw/visualization.ipynb #f65402c6
+@contextmanager
+def _unmoved(fig):
+    "Drawing moves axes a little; afterwards they are where they were, so the next drawing is the same."
+    axes = [(ax, which, ax.get_position(original=which == 'original').frozen())
+            for ax in fig.axes for which in ('original', 'active')]
+    parts = [(part, part.bbox_relative.frozen()) for part in fig.subfigs]
+    try: yield
+    finally:
+        for ax, which, box in axes: ax._set_position(box, which)
+        for part, box in parts: part._redo_transform_rel_fig(box)
+
 # %% ../../nbs/workshop/draw/visualization.ipynb #4959e8c9
 def small_png(
     fig, # matplotlib figure
-    colours=128, # at most
+    colours=128, # at most; up to 256
 ) -> bytes: # PNG
-    "A figure as a PNG with a palette: a third of the bytes."
+    "A figure as a PNG with a palette: less than half of the bytes."
     out, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(out, format='png')
+    with _unmoved(fig): fig.savefig(out, format='png')
     few = Image.open(out).convert('RGB').quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(small, 'PNG', optimize=True)
     return small.getvalue()
@@ -58,13 +71,13 @@ def save_figure(
     folder, # is made if need be
 ) -> list: # of two paths, .png and .svg
     "Save a figure as PNG and SVG, each whole or not at all; the same figure gives the same bytes."
-    if not re.fullmatch(r'[\w-]+', name):
+    if not isinstance(name, str) or not re.fullmatch(r'[\w-]+', name):
         raise ValueError(f'name={name!r}: use letters, digits, - and _ only; .png and .svg are added')
     drawn = {}
     with plt.rc_context({'svg.hashsalt': name}):
         for kind, metadata in _WITHOUT_DATE.items():
             out = io.BytesIO()
-            fig.savefig(out, format=kind, metadata=metadata)
+            with _unmoved(fig): fig.savefig(out, format=kind, metadata=metadata)
             drawn[Path(folder)/f'{name}.{kind}'] = out.getvalue()
     for path, content in drawn.items(): write_whole(path, content)
     return list(drawn)
@@ -145,13 +158,19 @@ def _panel_legend(fig):
     fig.legend(handles=[*keys, outline], loc='outside lower center', ncols=4, fontsize=8)
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #5c781987
-def _check_maps(images, masks, scores):
+def _check_maps(images, masks, scores, names=None):
     if not len(images) == len(masks) > 0:
         raise ValueError(f'{len(images)} images and {len(masks)} masks; give one mask for each of at least one image')
-    for label, maps in scores.items():
-        if [s.shape for s in maps] != [m.shape for m in masks]:
-            raise ValueError(f'the scores of {label!r} have shapes {[s.shape for s in maps]}; the masks have '
-                             f'{[m.shape for m in masks]}')
+    if names is not None and len(names) != len(images):
+        raise ValueError(f'{len(names)} names and {len(images)} images; give one name for each image')
+    wanted = [np.shape(m) for m in masks]
+    for what, maps in {'images': images, **{f'scores of {label!r}': maps for label, maps in scores.items()}}.items():
+        if (shapes := [np.shape(m) for m in maps]) != wanted:
+            raise ValueError(f'the {what} have shapes {shapes}; the masks have {wanted}')
+
+def _as_written(text):
+    "A file's name for a figure: a dollar begins no formula, and bytes that are no text become question marks."
+    return str(text).encode(errors='replace').decode().replace('$', r'\$')
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #c275cc03
 def mask_panel(
@@ -164,11 +183,11 @@ def mask_panel(
     half=11, # of a close-up's side, px
 ) -> Figure: # a row an image: the image, the truth, each mask
     "Fig 5: image, truth and all masks, with close-ups; found, missed and false targets are marked."
-    _check_maps(images, masks, scores)
+    _check_maps(images, masks, scores, names)
     fig, axs = _panel_axes(images, 2 + len(scores))
     for i, (row, image, mask) in enumerate(zip(axs, images, masks)):
         _panel_row(row, image, mask, [maps[i] for maps in scores.values()], threshold, protocol, half)
-        if names: row[0].set_ylabel(names[i], fontsize=7)
+        if names is not None: row[0].set_ylabel(_as_written(names[i]), fontsize=7)
     for ax, label in zip(axs[0], ('image', 'truth', *scores)): ax.set_title(label)
     _panel_legend(fig)
     return fig
@@ -181,7 +200,8 @@ def mosaic(
 ) -> np.ndarray: # (rows, columns), 0 to 1; NaN in the gaps
     "Some channels side by side, each stretched over its own range; a constant one is grey."
     side = round(len(channels)**.5)
-    if side**2 != len(channels): raise ValueError(f'{len(channels)} channels do not fill a square; give 1, 4, 9, 16, …')
+    if not side or side**2 != len(channels):
+        raise ValueError(f'{len(channels)} channels do not fill a square; give 1, 4, 9, 16, …')
     low, span = maps.min((1, 2), keepdims=True), np.ptp(maps, (1, 2), keepdims=True)
     shown = np.where(span > 0, (maps - low)/np.where(span > 0, span, 1), .5)[channels]
     shown = np.pad(shown, ((0, 0), (0, gap), (0, gap)), constant_values=np.nan)
@@ -212,19 +232,34 @@ def _check_channels(networks, each):
            if len(m) < each}
     if few or not networks:
         raise ValueError(f'each={each}: {f"there are fewer channels in {few}" if few else "give at least one network"}')
+    wanted = list(next(iter(networks.values())))
+    for label, maps in networks.items():
+        if list(maps) != wanted or not maps:
+            raise ValueError(f'{label!r} has the stages {list(maps)}, the first network {wanted}; give the same, at '
+                             f'least one')
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #5dbe7a64
+def _channel_points(networks):
+    "The standardized channels of all networks, one a row; `ValueError` if t-SNE cannot lay them out."
+    sides = {label: m.shape[1:] for label, m in networks.items()}
+    if len(set(sides.values())) > 1: raise ValueError(f'the maps are of different sizes: {sides}; t-SNE needs one size')
+    points = np.concatenate([_unit(m)[0] for m in networks.values()]) if networks else np.empty((0, 0))
+    if len(points) < 4: raise ValueError(f'{len(points)} channels are too few for t-SNE; give at least 4')
+    if points.shape[1] < 2 or np.ptp(points, axis=0).max() < 1e-6:   # t-SNE would divide by 0, and crash
+        raise ValueError(f'all {len(points)} channels are alike, or constant: there is nothing to lay out')
+    return points
+
+# %% ../../nbs/workshop/draw/visualization.ipynb #093cf9d5
 def embed_channels(
     networks, # dict: label -> (C, h, w), all of one h and w
     seed=0, # of t-SNE
     perplexity=None, # neighbours that count; None: (n − 1)/3 of n channels, at most 30
 ) -> dict: # label -> (C, 2)
     "t-SNE of standardized channels, all networks in one map (needs scikit-learn)."
-    from sklearn.manifold import TSNE
-    sides = {label: m.shape[1:] for label, m in networks.items()}
-    if len(set(sides.values())) > 1: raise ValueError(f'the maps are of different sizes: {sides}; t-SNE needs one size')
-    points = np.concatenate([_unit(m)[0] for m in networks.values()])
-    if len(points) < 4: raise ValueError(f'{len(points)} channels are too few for t-SNE; give at least 4')
+    try: from sklearn.manifold import TSNE
+    except ModuleNotFoundError as e:
+        raise ModuleNotFoundError("t-SNE needs scikit-learn: pip install 'mim_istd[notebooks]'", name='sklearn') from e
+    points = _channel_points(networks)
     perplexity = min(30., (len(points) - 1)/3) if perplexity is None else perplexity
     placed = TSNE(init='pca', perplexity=perplexity, random_state=seed).fit_transform(points)
     return dict(zip(networks, np.split(placed, np.cumsum([len(m) for m in networks.values()])[:-1])))
@@ -257,6 +292,9 @@ def draw_fields(
     fields, # dict: label -> (H, W), from `receptive_field`
 ) -> Figure: # a map each, on a logarithmic scale, and the share within a radius
     "Effective receptive fields, and how much of each lies within a radius."
+    if not fields or not all(np.max(f) > 0 for f in fields.values()):
+        raise ValueError(f'give at least one field, each with a value above 0; the largest are '
+                         f'{ {label: float(np.max(f)) for label, f in fields.items()} }')
     fig = new_figure(1.6*len(fields) + 3.6, 2.1)
     left, right = fig.subfigures(1, 2, width_ratios=(1.6*len(fields) + .8, 2.8))
     maps, ax = left.subplots(1, len(fields), squeeze=False)[0], right.subplots()
@@ -275,6 +313,8 @@ _PATHS = ('rows', 'columns', 'rows, backwards', 'columns, backwards')
 def _paths_figure(image, maps, directions, corner, title, label, **kwargs):
     "The image, then a map of the grid for each direction; `corner` is (H, W) of what the maps cover."
     (H, W), K = image.shape, len(maps)
+    if len(directions) != K or not set(directions) <= set(range(4)):
+        raise ValueError(f'directions={directions} for {K} maps; give the number of each direction, 0 to 3')
     fig = new_figure(1.8*(K + 1) + .6, 1.8*H/W + .35)
     left, *axs = fig.subplots(1, K + 1)
     left.imshow(to_display(image), cmap='gray')
@@ -346,6 +386,9 @@ def draw_words(
     stride=8, # pixels along a side of a sentence
 ) -> Figure: # a row a sentence: its pixels, its words before and after
     "The pixels of some sentences, and their words before and after the inner Mamba."
+    grid = before.shape[:2]
+    if not sentences or not all(0 <= y < grid[0] and 0 <= x < grid[1] for y, x in sentences.values()):
+        raise ValueError(f'sentences={sentences}: give at least one (row, column) on the grid of {grid[0]} × {grid[1]}')
     fig = new_figure(8.4, 2.3*len(sentences))
     limit = max(np.abs(w[at]).max() for w in (before, after) for at in sentences.values())
     whole = np.pad(to_display(image), ((0, stride), (0, stride)), mode='edge')
@@ -357,11 +400,13 @@ def draw_words(
     return fig
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #fcb959a1
-def _callable_parts(model):
-    "(name, part) of a network, the members of its lists in the place of the lists."
+def _callable_parts(model, before=''):
+    "(name, part) of a network, the members of its lists and dictionaries in the place of these."
     for name, part in model.named_children():
-        if isinstance(part, torch.nn.ModuleList): yield from ((f'{name} {i}', p) for i, p in enumerate(part, 1))
-        else: yield name, part
+        if isinstance(model, torch.nn.ModuleList): name = int(name) + 1
+        if isinstance(part, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+            yield from _callable_parts(part, f'{before}{name} ')
+        else: yield f'{before}{name}', part
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #177e2591
 def feature_parts(

@@ -22,7 +22,7 @@ from ..data.sets import SUFFIXES, IRSTDataset, standardize
 from ..data.examples import example_images
 from ..detection.detector import Detector, find_targets
 from ..detection.outputs import to_display
-from .visualization import mark_targets, new_figure, small_png, stage_maps
+from .visualization import _as_written, mark_targets, new_figure, small_png, stage_maps
 from ..measure.inside import channel_contrast, judge, padded_sides
 from ..measure.metrics import PROTOCOLS, ThresholdSweep, components
 from ..model.scan import selective_scan
@@ -128,6 +128,7 @@ DIRECTIONS = {'rows': 0, 'columns': 1, 'rows, backwards': 2, 'columns, backwards
 def _tokens(image, rows, columns):
     "(H, W) -> (rows, columns): means over the cells; None gives one bright spot."
     if image is not None:
+        if np.ndim(image) != 2: raise ValueError(f'an image of shape {np.shape(image)}; give a grey one, (H, W)')
         pixels = torch.tensor(standardize(image))[None, None]
         return torch.nn.functional.adaptive_avg_pool2d(pixels, (rows, columns))[0, 0].numpy()
     y, x = np.mgrid[:rows, :columns]
@@ -167,6 +168,8 @@ def draw_scan(
     image=None, # (H, W) array whose mean over a cell is a token; None: one bright spot
 ) -> Figure: # tokens, what is held of them, the states
     "One moment of a scan: the token that is read, what the slowest state still holds of each, and the N states."
+    if min(rows, columns) < 1 or step < 0:
+        raise ValueError(f'rows={rows}, columns={columns}, step={step}; give at least 1 × 1 tokens and a step from 0')
     order, A = scan_order(rows, columns, direction).numpy(), s4d_real(states).numpy()
     step, tokens = min(step, rows*columns - 1), _tokens(image, rows, columns)
     fig = new_figure(8.4, 2.7)
@@ -228,7 +231,7 @@ def draw_threshold(
     fig = new_figure(8.4, 3)
     left, middle, right = fig.subplots(1, 3, width_ratios=(1, 1.2, 1))
     _verdict_panel(left, image, judge(score, mask, threshold, protocol))
-    left.set_title(name)
+    left.set_title(_as_written(name))
     shown = middle.imshow(score, cmap='gray_r', vmin=0, vmax=1)
     if score.min() <= threshold < score.max():
         middle.contour(score, [threshold], colors='#c1440e', linewidths=1, linestyles='-')
@@ -315,7 +318,7 @@ def draw_channel(
     fig = new_figure(8.4, 3)
     left, middle, right = fig.subplots(1, 3, width_ratios=(1, 1.2, 1))
     _show_channel(fig, left, middle, image, mask, maps[channel], (h, v))
-    left.set_title(name)
+    left.set_title(_as_written(name))
     middle.set_title(f'{part}, channel {channel}: {maps.shape[1]} × {maps.shape[2]} cells', fontsize=8)
     right.bar(np.arange(len(maps)), contrast, color=['#c1440e' if c == channel else '.5' for c in range(len(maps))],
               width=1)
@@ -376,10 +379,12 @@ def read_upload(
     name = Path(name.replace('\\', '/')).name or 'image'
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)/('image' + Path(name).suffix)
-        path.write_bytes(content)
-        try: return dataclasses.replace(detector(path, **kwargs), name=name)
+        try:
+            path.write_bytes(content)
+            return dataclasses.replace(detector(path, **kwargs), name=name)
         except (OSError, ValueError, TypeError, MemoryError) as e:
-            raise ValueError(str(e).replace(str(path), name)) from e   # the file that the person knows
+            said = str(e).replace(str(path), name)   # the file that the person knows
+            raise ValueError(said if name in said else f'Cannot read {name!r}: {said}') from e
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #e91524bf
 _COLUMNS = ('', 'x, px', 'y, px', 'area, px', 'peak', 'SCR')
@@ -407,7 +412,8 @@ def draw_detections(
     fig = new_figure(8.4, 3.6)
     left, right = fig.subplots(1, 2) if most else (fig.subplots(), None)
     left.imshow(found.overlay())
-    left.set(xticks=[], yticks=[], title=f'{Path(found.name).name}: {len(found)} target{"s" * (len(found) != 1)}')
+    name = _as_written(Path(found.name).name)
+    left.set(xticks=[], yticks=[], title=f'{name}: {len(found)} target{"s" * (len(found) != 1)}')
     if most: _table_panel(right, found.targets[:most])
     if most and len(found) > most: right.set_title(f'the first {most} of {len(found)}')
     return fig
@@ -442,8 +448,8 @@ class DetectorPanel(Explorer):
         self.path = w.Text(placeholder='or a path on the kernel\'s machine, then Enter', continuous_update=False,
                            layout=w.Layout(width='22em'))
         self.result = w.HTML()
-        self.found = self.detector(image or example_images()[1])
-        self.found = dataclasses.replace(self.found, name=Path(self.found.name).name)
+        self.found = self.detector(example_images()[1] if image is None else image)
+        self.found = dataclasses.replace(self.found, name=Path(self.found.name).name or 'image')   # an array has none
         c = dict(threshold=w.FloatSlider(self.detector.threshold, min=0, max=1, step=.01, description='threshold',
                                          continuous_update=False),
                  min_area=w.BoundedIntText(self.detector.min_area, min=1, max=10**6, description='area ≥, px'))
@@ -480,7 +486,7 @@ def _uploaded(self: DetectorPanel, change):
 # %% ../../nbs/workshop/draw/widgets.ipynb #e54b7126
 @patch
 def _named(self: DetectorPanel, change):
-    path = self.path.value.strip().strip('"')
+    path = self.path.value.strip().strip('"\'')
     if path:
         self._take(lambda: dataclasses.replace(self.detector(Path(path).expanduser(), **self.values()),
                                                name=Path(path).name))

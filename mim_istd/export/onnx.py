@@ -7,7 +7,7 @@ __all__ = ['scan_steps', 'scan_long', 'scan_short', 'ScoreMap', 'onnx_model', 'E
            'export_onnx', 'export_program']
 
 # %% ../../nbs/workshop/export/onnx.ipynb #1297143b
-import functools, json, warnings
+import copy, functools, json, warnings
 from pathlib import Path
 from typing import Tuple
 
@@ -54,7 +54,7 @@ def _mix_as_one(layer, x, z):
 
 def _exportable(network):
     "A copy for exporters"
-    network = fold_norms(network.eval()).requires_grad_(False)
+    network = fold_norms(copy.deepcopy(network).eval()).requires_grad_(False)
     for layer in network.modules():
         if isinstance(layer, SS2D): layer.mix = functools.partial(_mix_as_one, layer)
     return network
@@ -298,12 +298,22 @@ def _followed(whole):
     return proto
 
 # %% ../../nbs/workshop/export/onnx.ipynb #2242fc8e
+def _model_of(detector):
+    "The network of a `Detector`, or the network itself."
+    if not isinstance(detector, Detector): return detector
+    if detector.model is None:
+        raise TypeError('a method without training has no network to export; give a Detector with weights')
+    if detector.scale != 1:
+        raise ValueError(f'scale={detector.scale} would not be in the file; export a Detector without it, and give the '
+                         f'file images that are resized')
+    return detector.model
+
 def _network(detector):
-    "The network of a `Detector`, and its card; or a network, without one"
-    if not isinstance(detector, Detector): return detector, {}
+    "The network to follow, and its card; a network by itself has none."
+    model = _model_of(detector)
     # a pyramid on a processor works in bands, each of which would be written out
-    again = isinstance(detector.model, Pyramid) and detector.path
-    return load_weights(detector.path) if again else detector.model, detector.card
+    again = isinstance(detector, Detector) and isinstance(model, Pyramid) and detector.path
+    return load_weights(detector.path) if again else model, getattr(detector, 'card', {})
 
 # %% ../../nbs/workshop/export/onnx.ipynb #3548d479
 def _has_form(model):
@@ -341,8 +351,10 @@ def open_export(
     path, # .onnx or .pt2 file
 ): # image (H, W) -> probabilities (H, W)
     "An exported file as a function."
-    path = Path(path)
-    if path.suffix == '.onnx':
+    path, kind = Path(path), Path(path).suffix.lower()
+    if kind not in ('.onnx', '.pt2'): raise ValueError(f'{path} is neither .onnx nor .pt2: the ending says what it is')
+    if not path.is_file(): raise FileNotFoundError(f'No file {path}: check the name')
+    if kind == '.onnx':
         import onnxruntime
         session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
         return lambda image: session.run(None, {'image': np.asarray(image, np.float32)[None, None]})[0][0, 0]
@@ -350,6 +362,11 @@ def open_export(
     return lambda image: program(torch.tensor(np.asarray(image, np.float32))[None, None])[0, 0].numpy()
 
 # %% ../../nbs/workshop/export/onnx.ipynb #8e8c700e
+def _standardizes(path):
+    "Whether a file takes raw images; a .pt2 file does not say."
+    if Path(path).suffix.lower() != '.onnx': return True
+    return {p.key: p.value for p in onnx.load(path).metadata_props}.get('standardize') != 'false'
+
 def check_export(
     path, # .onnx or .pt2 file, made to standardize
     detector, # the `Detector` that it was made from, on the CPU
@@ -358,9 +375,11 @@ def check_export(
 ) -> dict: # (H, W) -> largest difference
     "Compare an exported file with PyTorch; `ExportError` if it differs."
     run = open_export(path)
+    if not _standardizes(path):
+        raise ValueError(f'{path} takes standardized images; compare a file made with standardize=True')
     found = {image.shape: float(abs(run(image) - detector.score(image)).max()) for image in _trials(size)}
     if not all(difference < tolerance for difference in found.values()):   # max would overlook a NaN
-        raise ExportError(f'{path} differs from PyTorch by up to {max(found.values()):.1e} in probability')
+        raise ExportError(f'{path} differs from PyTorch by up to {np.max([*found.values()]):.1e} in probability')
     return found
 
 # %% ../../nbs/workshop/export/onnx.ipynb #a302187f
@@ -372,7 +391,7 @@ def export_onnx(
     images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's
 ):
     "Write a network as an ONNX file for images of any size."
-    check_bits(getattr(detector, 'model', detector), bits)   # before a minute's work
+    check_bits(_model_of(detector), bits)   # before a minute's work
     write_whole(path, with_bits(onnx_model(detector, standardize), bits, images).SerializeToString())
 
 # %% ../../nbs/workshop/export/onnx.ipynb #c1f237da
@@ -385,7 +404,8 @@ def export_program(
     "Write a `torch.export` program for images of one size; to load it, import `mim_istd.kernels.chunked`."
     if min(size) < 16:
         raise ValueError(f'an image of {size[0]} × {size[1]} is too small; both sides must be at least 16')
-    program = ScoreMap(detector.model, standardize, detector.card.get('input_size')).eval().requires_grad_(False)
+    model = copy.deepcopy(_model_of(detector))   # the caller's own may still be trained
+    program = ScoreMap(model, standardize, getattr(detector, 'card', {}).get('input_size')).eval().requires_grad_(False)
     with torch.no_grad(): made = torch.export.export(program, (torch.zeros(1, 1, *size),))
     part = Path(path).with_name(f'.{Path(path).name}')
     part.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,15 @@ def _large(tensor):
     "Whether a stored tensor is float32 and a matrix or more, of 256 numbers or more"
     return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1 and np.prod(tensor.dims) >= 256
 
+def _half(tensor):
+    "The numbers of a stored tensor as float16; `ValueError` if one is too large."
+    values, most = numpy_helper.to_array(tensor), np.finfo(np.float16).max
+    if not abs(values).max() <= most:
+        raise ValueError(f'weights {tensor.name!r} reach {abs(values).max():g}, and 16 bits end at {most:g}; '
+                         f'take bits=32')
+    return values.astype(np.float16)
+
+# %% ../../nbs/workshop/export/quantized.ipynb #ecc19d6e
 def halve_weights(
     model, # `onnx.ModelProto`
 ) -> onnx.ModelProto: # a copy
@@ -34,7 +43,7 @@ def halve_weights(
     made.CopyFrom(model)
     for t in filter(_large, made.graph.initializer):
         wide = t.name
-        t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float16), f'{wide}.float16'))
+        t.CopyFrom(numpy_helper.from_array(_half(t), f'{wide}.float16'))
         casts.append(helper.make_node('Cast', [t.name], [wide], f'{wide}.widen', to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *made.graph.node]
     del made.graph.node[:]
@@ -112,11 +121,15 @@ def check_bits(
     if bits == 8 and not any(name.startswith(_PARTS) for name in kernels): raise ValueError(_NOTHING)
 
 # %% ../../nbs/workshop/export/quantized.ipynb #9ad81bd9
+def _facts(model): return {p.key: p.value for p in model.metadata_props}
+
 def _calibration_images(model, images):
     "The images given, or the package's, in the form that the file takes"
-    facts = {p.key: p.value for p in model.metadata_props}
-    images = [as_grey(p) for p in example_images()] if images is None else images
-    return [standardize(i) if facts.get('standardize') == 'false' else i for i in images]
+    images = [as_grey(p) for p in example_images()] if images is None else list(images)
+    if not images: raise ValueError('images is empty: 8 bits need at least one image (H, W) to find ranges on')
+    for i in images:
+        if np.ndim(i) != 2: raise ValueError(f'an image has the shape {np.shape(i)}; give raw arrays (H, W)')
+    return [standardize(i) if _facts(model).get('standardize') == 'false' else i for i in images]
 
 # %% ../../nbs/workshop/export/quantized.ipynb #e1119298
 def with_bits(
@@ -126,13 +139,14 @@ def with_bits(
 ) -> onnx.ModelProto:
     "The same network with fewer bits; the metadata say how many."
     if bits not in BITS: raise ValueError(f'bits={bits!r} is none of {BITS}')
-    facts = {**{p.key: p.value for p in model.metadata_props}, 'bits': str(bits)}
+    facts = _facts(model)
+    if (had := facts.get('bits', '32')) != '32': raise ValueError(f'this file has {had} bits already; give one of 32')
     made = onnx.ModelProto()
     made.CopyFrom(quantize_convolutions(model, _calibration_images(model, images)) if bits == 8 else model)
     if bits < 32: made = halve_weights(made)
     made.producer_name, made.producer_version = model.producer_name, model.producer_version
     del made.graph.value_info[:], made.metadata_props[:]
-    helper.set_model_props(made, facts)
+    helper.set_model_props(made, {**facts, 'bits': str(bits)})
     onnx.checker.check_model(made)
     return made
 
@@ -181,8 +195,8 @@ def measure_files(
     "Size, processor time at 512 × 512, largest change of a score, and figures of files."
     found = {'onnxruntime': onnxruntime.__version__, 'threads': 1, 'side': 512, 'files': []}
     for path, seconds in zip(paths, file_times(paths, times=times)):
-        facts = {p.key: p.value for p in onnx.load(path).metadata_props}
-        found['files'].append({'bits': int(facts['bits']), 'bytes': Path(path).stat().st_size, 'seconds': seconds,
+        bits = int(_facts(onnx.load(path))['bits'])
+        found['files'].append({'bits': bits, 'bytes': Path(path).stat().st_size, 'seconds': seconds,
                                'largest_change': largest_change(path, paths[0]), 'figures': {}})
     for name, dataset in datasets.items():
         for path, row in zip(paths, found['files']):
@@ -199,6 +213,9 @@ def main(argv=None):
     parser.add_argument('--sets', nargs='+', required=True, metavar='SET:LIST', help='test lists of data sets')
     args = parser.parse_args(argv)
     pairs = [text.partition(':') for text in args.sets]
+    names = [Path(name).name for name, _, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        parser.error(f'--sets has {twice[0]} twice: give each list of a set a log of its own')
     datasets = {Path(name).name: IRSTDataset(name, 'test', lists or None) for name, _, lists in pairs}
     measure_files(args.files, datasets, log=args.out)
 

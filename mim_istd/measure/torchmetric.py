@@ -26,6 +26,7 @@ def _as_counts(whole, sum_iou): return Counts(**dict(zip(_WHOLE, whole.tolist())
 def _known(names):
     "The names, if all are metrics"
     every = summarize(Counts(images=1, pixels=1))
+    if isinstance(names, str): names = [names]   # else its letters would be taken for names
     if unknown := [n for n in names if n not in every]:
         raise ValueError(f"unknown metric {unknown[0]!r}; choose among {', '.join(every)}")
     return tuple(names)

@@ -23,6 +23,7 @@ from safetensors.torch import save
 from ..files import to_json, write_whole
 from ..model.network import PRESETS, MiMConfig
 from ..model.configurations import read_config
+from ..model.pyramid import PyramidConfig
 from .recipe import RECIPES, Recipe, _of_today
 
 # %% ../../nbs/workshop/training/folders.ipynb #3075d710
@@ -30,6 +31,7 @@ def load_state(
     path, # last.pt of a run
 ) -> dict: # what `RunFolder.checkpoint` made, tensors on the CPU
     "A checkpoint, read without executing anything that might be in it; `ValueError` if it is none."
+    if not Path(path).exists(): raise FileNotFoundError(f'No checkpoint {path}: a run writes it after its first epoch')
     try: return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         raise ValueError(f'{path} is not a checkpoint of a run ({type(e).__name__}: {e}). Start again in another '
@@ -68,7 +70,14 @@ def read_log(
     "The log of a run."
     path = Path(run)/'log.csv' if Path(run).is_dir() else Path(run)
     if not path.is_file(): raise FileNotFoundError(f'No log {path}: a run writes it at the end of its first epoch')
-    return {k: v for k, v in zip(LOG_COLUMNS, np.genfromtxt(path, delimiter=',', skip_header=1, ndmin=2).T)}
+    head, *rows = [line.split(',') for line in path.read_text(encoding='utf-8').splitlines()] or [[]]
+    if head != [*LOG_COLUMNS]:
+        raise ValueError(f"{path} is no log of a run: its columns are {','.join(head)!r}, and not "
+                         f"{','.join(LOG_COLUMNS)!r}")
+    for number, row in enumerate(rows, 2):
+        if len(row) == len(head): continue
+        raise ValueError(f'{path} was cut: line {number} has {len(row)} of {len(head)} values; take a whole copy')
+    return {k: np.array([float(row[i] or 'nan') for row in rows]) for i, k in enumerate(LOG_COLUMNS)}
 
 # %% ../../nbs/workshop/training/folders.ipynb #6b4e1cd4
 class RunFolder(Callback):
@@ -273,11 +282,13 @@ def _describe(part, dataset):
     return found | ({f'{part}_hot_pixels': 'kept'} if folder.keep_hot_pixels else {})
 
 # %% ../../nbs/workshop/training/folders.ipynb #d92e10a0
+_KINDS = {'recipe': (Recipe, _of_today), 'config': (MiMConfig, read_config), 'pyramid': (PyramidConfig, dict)}
+
 def _both(then, now, part):
     "One part of two descriptions, the older one in the fields of today."
     a, b = then.get(part, {}), now[part]
     if part == 'data': return {k: v for k, v in b.items() if k.endswith(('_content', '_rule'))} | a, b
-    kind, read = {'recipe': (Recipe, _of_today), 'config': (MiMConfig, read_config)}[part]
+    kind, read = _KINDS['pyramid' if part == 'config' and a.get('model') == 'pyramid' else part]
     if a != b: a = read(a)
     defaults = json.loads(json.dumps(asdict(kind()))) # tuples become lists, as in what was written
     return {k: v for k, v in defaults.items() if k in b} | a, b
@@ -301,7 +312,7 @@ def _other(then, now, part, out, few):
     was, asked = (None if part == 'data' else _name(card, part) for card in (then, now))
     if was == asked or few and None in (was, asked): return None
     saved, own = Path(out)/'recipe.json', 'one of your own'
-    keep = f"recipe='{saved}'" if part == 'recipe' else f'model={was!r}' if was else f'the config in {saved}'
+    keep = f'recipe={str(saved)!r}' if part == 'recipe' else f'model={was!r}' if was else f'the config in {saved}'
     return (f'{out} holds a run with another {_WHAT[part]}: it is {was or own}, and {asked or own} was asked for. '
             f'Go on with {keep}, or start this run in another folder')
 

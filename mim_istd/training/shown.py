@@ -7,17 +7,18 @@ __all__ = ['in_units', 'table_in_units', 'plain_logger']
 
 # %% ../../nbs/workshop/training/shown.ipynb #59cb4d20
 from contextlib import contextmanager
+from numbers import Real
 
 # %% ../../nbs/workshop/training/shown.ipynb #91c55179
 _UNITS = {'IoU': ('%', 100), 'nIoU': ('%', 100), 'Pd': ('%', 100), 'Fa': ('1e-6', 1e6)}
 
 def in_units(
     names, # of the columns
-    line, # `names` itself, or what stands below them
+    line, # the names once more, or what stands below them
 ) -> list:
     "A line of the table, or its heading, in the units of a reader."
-    if line is names: return [f'{n} {_UNITS[n][0]}' if n in _UNITS else n for n in names]
-    return [f'{_UNITS[n][1]*v:.2f}' if n in _UNITS and isinstance(v, float) else v for n, v in zip(names, line)]
+    if [*line] == [*names]: return [f'{n} {_UNITS[n][0]}' if n in _UNITS else n for n in names]
+    return [f'{_UNITS[n][1]*v:.2f}' if n in _UNITS and isinstance(v, Real) else v for n, v in zip(names, line)]
 
 # %% ../../nbs/workshop/training/shown.ipynb #a8117d16
 @contextmanager
