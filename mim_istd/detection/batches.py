@@ -6,7 +6,7 @@
 __all__ = ['work_items', 'DetectRows', 'undone', 'join_rows']
 
 # %% ../../nbs/workshop/detection/batches.ipynb #188fdc70
-import contextlib, json
+import contextlib, json, os
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +24,7 @@ def work_items(
     frames=None, # at most so many frames of a file in an item; the files are read once, to count. None: whole files
 ) -> list: # of dict: image, first (frame, from 0), frames (0: all from there on)
     "What there is to do."
+    if isinstance(paths, (str, os.PathLike)): paths = [paths]   # not its letters
     if frames is None: return [dict(image=str(p), first=0, frames=0) for p in paths]
     if frames < 1: raise ValueError(f'an item has 1 or more frames, got {frames}; None leaves files whole')
     return [dict(image=str(p), first=k, frames=frames if k + frames < n else 0)
@@ -68,18 +69,20 @@ def _part(image, first, frames):
 # %% ../../nbs/workshop/detection/batches.ipynb #083446fa
 def _read_rows(folder):
     "((file, place in it), row) of each whole line of JSON."
-    for path in sorted(Path(folder).rglob('*.json')):
+    for path in sorted(p for p in Path(folder).rglob('*.json*') if p.suffix in ('.json', '.jsonl')):
         with open(path, 'rb') as file:
             place = 0
             for line in file:
                 if row := _as_row(line): yield (path, place), row
                 place += len(line)
 
+_ROW = dict(image=str, first=(int, float), frames=(int, float), error=str, found=str)
+
 def _as_row(line):
     "The row of a line; None if it is torn, or something else."
     try: row = json.loads(line)
-    except ValueError: return None
-    return row if isinstance(row, dict) and {'image', 'first', 'frames', 'error', 'found'} <= set(row) else None
+    except (ValueError, RecursionError): return None
+    return row if isinstance(row, dict) and all(isinstance(row.get(k), kind) for k, kind in _ROW.items()) else None
 
 # %% ../../nbs/workshop/detection/batches.ipynb #52958268
 def _item(row): return row['image'], row['first'], row['frames']
@@ -106,18 +109,19 @@ def join_rows(
     folder, # with rows, as JSON lines, of one run or several
     table, # CSV file to write
 ): # images and frames in the table, [(image, error)] of what could not be read, or not to its end
-    "One table of all items, each of them once."
+    "One table of all items, each of them once; `FileNotFoundError` if the folder is not there."
+    if not Path(folder).is_dir(): raise FileNotFoundError(f'No folder {folder}: give the one that the rows are in')
     kept = _once(folder)
     items = sorted(kept, key=lambda item: (natural_order(item[0]), *item))
     _check_apart(items)
-    out, count = TargetTable(table), 0
+    out, count, whole = TargetTable(table), 0, False
     try:
         for item in items:
             for found in _found(*kept[item][0]): out.add(found); count += 1
-    except BaseException:
-        out.used = False   # no half a table
-        raise
-    finally: out.close()
+        whole = len(items) > 0
+    finally:
+        out.used = whole   # no half a table
+        out.close()
     return count, [(item[0], kept[item][1]) for item in items if kept[item][1]]
 
 # %% ../../nbs/workshop/detection/batches.ipynb #1cb3bd75

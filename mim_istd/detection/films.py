@@ -27,8 +27,8 @@ class SlowStretch:
     def __call__(self,
         image, # (H, W) grey, any range
     ) -> np.ndarray: # (H, W) uint8
-        now = _range(image)
-        if now is not None:
+        if image.dtype == bool: image = image.view(np.uint8)   # of a file with one bit a pixel
+        if (now := _range(image)) is not None:
             before = now if self.ends is None else self.ends
             self.ends = tuple(float(a + self.follow*(b - a)) for a, b in zip(before, now))
         return to_display(image, self.ends)
@@ -41,6 +41,9 @@ def draw_frame(
     colour=(255, 220, 0), # of targets; of those on a track, if there are tracks
 ) -> Image.Image: # RGB
     "A frame with boxes, track numbers and tails, at the size of the frame."
+    if found.image.dtype != np.uint8:
+        raise TypeError(f'expected an image of 8 bits, got {found.image.dtype}: `to_display` or `SlowStretch` makes '
+                        'one')
     picture = Image.fromarray(found.image).convert('RGB')
     draw = ImageDraw.Draw(picture)
     on_track = {p.target for t in tracks or () if (p := t.at(found.frame))}
@@ -70,30 +73,49 @@ def _encoder(film, size, rate):
     return stream
 
 # %% ../../nbs/workshop/detection/films.ipynb #b66b2e2a
+def _write(part, pictures, first, rate):
+    "The film of some pictures, the first of which gives the size."
+    import av
+    # an absolute path, because FFmpeg takes what is before a colon, as in a folder 12:30, for a protocol
+    with av.open(str(part.absolute()), 'w', format='mp4', options={'movflags': 'faststart'}) as film:
+        stream = _encoder(film, first.size, rate)
+        for picture in itertools.chain([first], pictures):
+            if picture.size != first.size:
+                raise ValueError(f'frames of {first.size} and of {picture.size} px do not make one film')
+            film.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        film.mux(stream.encode())
+
+# %% ../../nbs/workshop/detection/films.ipynb #843e890a
 def write_film(
     path, # .mp4
-    pictures, # PIL images of one size, one after the other
+    pictures, # PIL images of one size, with even sides, one after the other
     rate=25, # frames a second
 ):
-    "A film, whole or not at all. `ModuleNotFoundError` without PyAV; `ValueError` without frames, or for two sizes."
+    "A film, whole or not at all. `ModuleNotFoundError` without PyAV; `ValueError` where no film can be made of it."
     try: import av
     except ModuleNotFoundError as e:
         raise ModuleNotFoundError("writing films needs PyAV: pip install 'mim_istd[video]'", name='av') from e
+    if not 1/43_200 <= rate <= 60_000:
+        raise ValueError(f'rate={rate}: a film has from 1/43200 to 60000 frames a second, name another one')
     pictures = iter(pictures)
     if (first := next(pictures, None)) is None: raise ValueError(f'no frame for {path}')
     with whole_file(path) as part:
-        with av.open(str(part), 'w', format='mp4', options={'movflags': 'faststart'}) as film:
-            stream = _encoder(film, first.size, rate)
-            for picture in itertools.chain([first], pictures):
-                if picture.size != first.size:
-                    raise ValueError(f'frames of {first.size} and of {picture.size} px do not make one film')
-                film.mux(stream.encode(av.VideoFrame.from_image(picture)))
-            film.mux(stream.encode())
+        try: _write(part, pictures, first, rate)
+        except av.FFmpegError as e:
+            if isinstance(e, OSError): raise   # a full disk and the like
+            raise ValueError(f'{path}: frames of {first.size} px at {rate} a second cannot be encoded ({e}); sides '
+                             f'are even and at most 16384') from e
 
 # %% ../../nbs/workshop/detection/films.ipynb #f54ac8c9
+def _good(found):
+    "The same `Detections`; an exception among them is raised."
+    for f in found:
+        if isinstance(f, Exception): raise f
+        yield f
+
 def _rate(found):
     "Frames a second by the times of the first two frames, and all frames again."
-    found = iter(found)
+    found = _good(found)
     first = list(itertools.islice(found, 2))
     times = [f.time for f in first if f.time is not None]
     rate = 1 / (times[1] - times[0]) if len(times) == 2 and times[1] > times[0] else 25
@@ -102,7 +124,7 @@ def _rate(found):
 # %% ../../nbs/workshop/detection/films.ipynb #525680b2
 def overlay_film(
     path, # .mp4
-    found, # `Detections` of the frames in their order, as from `Detector.stream`; they may come one by one
+    found, # `Detections` of the frames in their order, as from `Detector.stream`; an exception among them is raised
     tracks=None, # of `link`; None: boxes only
     rate=None, # frames a second; None: as the frames' times say, else 25
     tail=20, # frames that a tail reaches back
@@ -111,14 +133,17 @@ def overlay_film(
     own, found = _rate(found)
     grey = SlowStretch()
     shown = (Detections(f.targets, None, None, grey(f.image), frame=f.frame) for f in found)
-    write_film(path, (_enlarged(draw_frame(f, tracks, tail)) for f in shown), rate or own)
+    write_film(path, (_enlarged(draw_frame(f, tracks, tail)) for f in shown), own if rate is None else rate)
 
 # %% ../../nbs/workshop/detection/films.ipynb #da831114
 def read_found(
     path, # JSON file of a frame, as `detect` leaves it
     image, # (H, W) the frame
 ) -> Detections: # without mask and score; a target has x, y, box and peak
-    "What was found in a frame, from its file."
-    d = json.loads(Path(path).read_text(encoding='utf-8'))
-    spots = [_Spot(t['x'], t['y'], tuple(t['box']), t['peak']) for t in d['targets']]
-    return Detections(spots, None, None, image, d['image'], frame=d.get('frame'), time=d.get('time'))
+    "What was found in a frame, from its file; `ValueError` that names a file that is no whole result."
+    try:
+        d = json.loads(Path(path).read_text(encoding='utf-8'))
+        spots = [_Spot(t['x'], t['y'], tuple(t['box']), t['peak']) for t in d['targets']]
+        return Detections(spots, None, None, image, d['image'], frame=d.get('frame'), time=d.get('time'))
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        raise ValueError(f'{path} is no whole result ({e!r}); detect its film again') from e

@@ -6,7 +6,7 @@
 __all__ = ['HUB_FILE', 'hub_weights']
 
 # %% ../../nbs/workshop/detection/hub.ipynb #c067ba78
-import functools
+import functools, re
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -14,6 +14,15 @@ from fastcore.basics import patch
 from .weights import WeightsError, load_weights, read_card, save_weights
 from ..model.network import MiM
 from ..model.pyramid import Pyramid
+
+# %% ../../nbs/workshop/detection/hub.ipynb #a52727a4
+def _hub():
+    "The package `huggingface_hub`; `ModuleNotFoundError` that says how to get it."
+    try: import huggingface_hub
+    except ModuleNotFoundError as e:
+        raise ModuleNotFoundError("the hub needs its package: pip install 'mim_istd[hub]'",
+                                  name='huggingface_hub') from e
+    return huggingface_hub
 
 # %% ../../nbs/workshop/detection/hub.ipynb #a12ba0d7
 HUB_FILE = 'model.safetensors'
@@ -23,11 +32,14 @@ def hub_weights(
     **options, # of `huggingface_hub.hf_hub_download`: revision, token, cache_dir, local_files_only …
 ) -> Path: # the weights file, for `Detector` and `load_weights`
     "Where the weights of a repository lie here, fetched if need be; `FileNotFoundError` if a folder has none."
-    if not Path(name).is_dir():
-        from huggingface_hub import hf_hub_download
-        return Path(hf_hub_download(str(name), HUB_FILE, **options))
     if (Path(name)/HUB_FILE).is_file(): return Path(name)/HUB_FILE
-    raise FileNotFoundError(f'No {HUB_FILE} in {name}: give a folder that save_pretrained wrote, or user/repository')
+    if Path(name).is_dir():
+        raise FileNotFoundError(f'No {HUB_FILE} in {name}: give a folder that save_pretrained wrote, or '
+                                'user/repository')
+    if not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', str(name)) or str(name).startswith('.') or Path(name).exists():
+        raise FileNotFoundError(f'No folder {name}, and no name on the hub, which is user/repository: check it; a file '
+                                'goes to Detector or load_weights as it is')
+    return Path(_hub().hf_hub_download(str(name), HUB_FILE, **options))
 
 # %% ../../nbs/workshop/detection/hub.ipynb #d5063caf
 _PAGE = '''---
@@ -40,15 +52,17 @@ Finds small targets in infrared images. {{ parameters }} parameters{{ images }}.
 ```python
 from mim_istd import Detector
 from mim_istd.detection.hub import hub_weights
-found = Detector(hub_weights('{{ name }}'))('image.png')
+found = Detector(hub_weights({{ name }}))('image.png')
 ```
 {{ figures }}'''
 
 # %% ../../nbs/workshop/detection/hub.ipynb #3d219b73
 def _figures(card):
     "What was measured, as a Markdown table; empty if nothing was."
-    rows = [(where, protocol, r) for where, by in card.get('test', {}).items() if isinstance(by, dict)
-            for protocol, r in by.items() if isinstance(r, dict) and {'IoU', 'nIoU', 'Pd', 'Fa'} <= r.keys()]
+    sets = card.get('test') if isinstance(card.get('test'), dict) else {}
+    rows = [(where, protocol, r) for where, by in sets.items() if isinstance(by, dict)
+            for protocol, r in by.items() if isinstance(r, dict)
+            and all(isinstance(r.get(k), (int, float)) for k in ('IoU', 'nIoU', 'Pd', 'Fa'))]
     if not rows: return ''
     lines = [f"| {where} | {protocol} | {100*r['IoU']:.1f} | {100*r['nIoU']:.1f} | {100*r['Pd']:.1f} | "
              f"{1e6*r['Fa']:.1f} |"
@@ -60,23 +74,23 @@ def _figures(card):
 def _told(model, title, name):
     "What the page says of a network, by the names in `_PAGE`."
     images = model.card.get('train_images')
-    return dict(title=title, name=name, parameters=f'{sum(p.numel() for p in model.parameters()):,}',
+    return dict(title=title, name=repr(name), parameters=f'{sum(p.numel() for p in model.parameters()):,}',
                 images=f', trained on {images} images' if images else '', figures=_figures(model.card))
 
 # %% ../../nbs/workshop/detection/hub.ipynb #b65bf019
 @functools.cache
 def _hub_class(kind):
     "`MiM` or `Pyramid` with the mixin; `ModuleNotFoundError` without `huggingface_hub`."
-    from huggingface_hub import ModelCard, PyTorchModelHubMixin
+    hub = _hub()
 
-    class OnHub(PyTorchModelHubMixin, kind, library_name='mim_istd', license='apache-2.0',
+    class OnHub(hub.PyTorchModelHubMixin, kind, library_name='mim_istd', license='apache-2.0',
                 pipeline_tag='image-segmentation', tags=['infrared', 'small-target-detection', 'mamba']):
         def _save_pretrained(self, save_directory):
             save_weights(self, self.config, Path(save_directory)/HUB_FILE, self.card)
 
         def generate_model_card(self, title, name):
-            return ModelCard.from_template(self._hub_mixin_info.model_card_data, template_str=_PAGE,
-                                           **_told(self, title, name))
+            return hub.ModelCard.from_template(self._hub_mixin_info.model_card_data, template_str=_PAGE,
+                                               **_told(self, title, name))
 
     return OnHub
 
@@ -96,7 +110,10 @@ def save_pretrained(self: (MiM, Pyramid),
     title='mim_istd', # of the page
 ):
     "Write what `from_pretrained` reads: the weights and a page."
-    _on_hub(self, card).save_pretrained(folder, model_card_kwargs=dict(title=title, name=str(folder)))
+    made, page = _on_hub(self, card), Path(folder)/'README.md'
+    if page.is_file() and 'library_name: mim_istd' in page.read_text(encoding='utf-8', errors='ignore')[:1000]:
+        page.unlink()
+    made.save_pretrained(folder, model_card_kwargs=dict(title=title, name=str(folder)))
 
 # %% ../../nbs/workshop/detection/hub.ipynb #28d9fe46
 @patch

@@ -41,12 +41,22 @@ def _copied(frame):
         whole['picture'] = whole['image'] if frame.picture is frame.image else np.ascontiguousarray(frame.picture)
     return replace(frame, **whole)
 
+# %% ../../nbs/workshop/detection/processes.ipynb #6118252e
+@contextlib.contextmanager
+def _arriving():
+    "What is raised within is an exception that another process can unpack."
+    try: yield
+    except Exception as e:
+        try: pickle.loads(pickle.dumps(e))
+        except Exception: raise RuntimeError(f'{type(e).__name__}: {e}') from e
+        raise
+
 # %% ../../nbs/workshop/detection/processes.ipynb #pfa452a1
 _MOST = 2**22   # pixels of an image that is copied from process to process
 
 def _read_one(source):
     "The frame of a source, or None if it has several or is large; and the warnings."
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, _arriving():
         warnings.simplefilter('always')
         frames = list(islice(_given['read'](source), 2))
     if len(frames) != 1 or frames[0].image.size > _MOST: return None, []
@@ -87,9 +97,10 @@ def _finish_one(source, frame, packed):
     "What is made of the targets of one frame."
     detector, then = _finisher()
     shown = {k: getattr(frame, k, None) for k in ('ignored', 'picture')}
-    found = detector.detections(_unpacked(*packed), frame.image, **shown, name=frame.name, frame=frame.index,
-                                time=frame.time)
-    return then(source, found)
+    with _arriving():
+        found = detector.detections(_unpacked(*packed), frame.image, **shown, name=frame.name, frame=frame.index,
+                                    time=frame.time)
+        return then(source, found)
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p93aa3d0
 def _sendable(thing):
@@ -107,6 +118,8 @@ class Processes:
         detector=None, # whose `detections` groups the scores
         then=None, # called there with a source and its `Detections`; what it returns is sent back
     ):
+        if then and not detector:
+            raise ValueError('`then` is called with targets: give the `detector` that groups them')
         self.count, self.read, self.detector, self.then = count, read, detector, then
         self.ahead, self.waiting = 2*count + 16, deque()   # sources, and scores that are being finished
         finish = _sendable((detector and _without_network(detector), then))
@@ -117,13 +130,27 @@ class Processes:
     def __exit__(self, *_): self.pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/workshop/detection/processes.ipynb #6a78a599
+@contextlib.contextmanager
+def _alive():
+    "`OSError` if a process has died."
+    try: yield
+    except BrokenProcessPool as e:
+        raise OSError('a process that reads or writes files has died, perhaps for want of memory: take fewer of them, '
+                      "or none; or the program that starts them has no `if __name__ == '__main__':`") from e
+
 def _result(future):
     "What a process returns; an exception where it raises one, which is a value here."
-    try: return future.result()
-    except BrokenProcessPool as e:
-        raise OSError('a process that reads or writes files has died, perhaps for want of memory; take fewer of '
-                      'them, or none') from e
-    except Exception as e: return e
+    try:
+        with _alive(): return future.result()
+    except Exception as e:
+        if isinstance(e.__cause__, BrokenProcessPool): raise
+        return e
+
+# %% ../../nbs/workshop/detection/processes.ipynb #ee48c929
+@patch
+def _submit(self:Processes, *work):
+    "A `Future` of what a process is to do."
+    with _alive(): return self.pool.submit(*work)
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p60c81a0
 @patch
@@ -135,9 +162,9 @@ def frames(self:Processes,
     rest, waiting = iter(sources), deque()
     def more():
         for source in islice(rest, self.ahead - len(waiting)):
-            waiting.append((source, self.pool.submit(_read_one, source)))
+            waiting.append((source, self._submit(_read_one, source)))
     more()
-    for _ in range(self.count if self.then else 0): self.pool.submit(_prepare)   # behind the first files
+    for _ in range(self.count if self.then else 0): self._submit(_prepare)   # behind the first files
     while waiting:
         source, read = waiting.popleft()
         more()
@@ -172,7 +199,7 @@ def finished(self:Processes,
     for source, frame, score in scored:
         begin = lambda: score
         if not isinstance(score, Exception):
-            begin = functools.partial(self.pool.submit, _finish_one, source, _copied(frame), _packed(score, floor))
+            begin = functools.partial(self._submit, _finish_one, source, _copied(frame), _packed(score, floor))
         with held_signals(): self.waiting.append((source, begin()))   # nothing is begun that is not on the list
         yield from self._give_out(self.ahead)
     yield from self._give_out(0)
@@ -184,4 +211,7 @@ def rest(self:Processes) -> list: # of (source, what `then` returned or exceptio
     self.pool.shutdown(wait=False, cancel_futures=True)
     begun = [pair for pair in self.waiting if not (isinstance(pair[1], Future) and pair[1].cancel())]
     self.waiting.clear()
-    return [(source, x) for source, x in (_taken(*pair) for pair in begun) if not isinstance(x, CancelledError)]
+    def end(source, x):
+        try: return _taken(source, x)
+        except OSError as e: return source, e   # its process has died
+    return [pair for pair in (end(*pair) for pair in begun) if not isinstance(pair[1], CancelledError)]

@@ -21,21 +21,25 @@ from ..model.pyramid import Pyramid
 # %% ../../nbs/workshop/detection/processor.ipynb #fb647107
 _CONVOLUTIONS = nn.Conv2d, nn.ConvTranspose2d
 
+def _is_fixed(layer):
+    "Whether this is a batch norm that scales and shifts by numbers it has."
+    return isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None
+
 def _folded(layers):
     "The layers of a sequence, each batch norm folded into the convolution before it."
     out = []
     for layer in layers:
-        if out and isinstance(out[-1], _CONVOLUTIONS) and isinstance(layer, nn.BatchNorm2d):
+        if out and isinstance(out[-1], _CONVOLUTIONS) and _is_fixed(layer):
             out[-1] = fuse_conv_bn_eval(out[-1], layer, isinstance(out[-1], nn.ConvTranspose2d))
         else: out.append(layer)
     return out
 
 # %% ../../nbs/workshop/detection/processor.ipynb #44d5dabc
 def fold_norms(
-    network, # in evaluation mode; left as it is
+    network, # left as it is
 ) -> nn.Module: # a copy, for inference only
     "A copy of a network with every batch norm that follows a convolution folded into it."
-    network = copy.deepcopy(network)
+    network = copy.deepcopy(network).eval()
     for sequence in [m for m in network.modules() if type(m) is nn.Sequential]:
         layers = _folded(sequence)
         sequence._modules.clear()
@@ -53,7 +57,7 @@ class _InPlace(nn.Module):
 
 # %% ../../nbs/workshop/detection/processor.ipynb #4eb6fe0b
 def _write_in_place(network):
-    "ReLUs behind a convolution or its norm, and residual blocks"
+    "ReLUs behind a convolution or its norm, and residual blocks, write over what they read."
     for parent in list(network.modules()):
         layers = list(parent.named_children())
         for name, layer in layers:
@@ -118,7 +122,7 @@ class _Last(nn.Module):
 
 # %% ../../nbs/workshop/detection/processor.ipynb #70d0d962
 def _run_in_bands(network, pixels):
-    "The doublings of a MiM network's head, and its features of the image; other networks stay as they are"
+    "The doublings of a MiM network's head, and its features of the image; other networks stay as they are."
     for head in [m for m in network.modules() if isinstance(m, Head)]:
         if not isinstance(head.image, nn.Identity): head.image = Banded(head.image, 1, pixels)
         if head.refine: head.refine[-1], head.block = _Last(head.refine[-1], head.block), nn.Identity()
@@ -147,12 +151,12 @@ def _of_channels(conv, channels):
     return part
 
 def _two(conv, own):
-    "The convolutions of the first `own` channels and of the rest"
+    "The convolutions of the first `own` channels and of the rest."
     return nn.ModuleList([_of_channels(conv, slice(0, own)), _of_channels(conv, slice(own, conv.in_channels))])
 
 # %% ../../nbs/workshop/detection/processor.ipynb #0df43448
 def _mix(conv, x):
-    "A 1 × 1 convolution of (B, C, H, W) with channels innermost in memory"
+    "A 1 × 1 convolution of (B, C, H, W) with channels innermost in memory."
     s = conv.stride[0]
     y = F.linear(x.permute(0, 2, 3, 1)[:, ::s, ::s], conv.weight.flatten(1), conv.bias)
     return y.permute(0, 3, 1, 2)
@@ -221,7 +225,7 @@ def forward(self: _Gated, x, below=None):
 
 # %% ../../nbs/workshop/detection/processor.ipynb #6edd7ae1
 def _gate_in_bands(network, pixels):
-    "Gated residual blocks, wherever they are; the pyramid's way up takes its two maps as they are"
+    "Gated residual blocks, wherever they are; the pyramid's way up takes its two maps as they are."
     for m in [m for m in network.modules() if isinstance(m, Pyramid)]:
         for i, (level, head) in enumerate(zip(m.ascent, m.heads[::-1])):
             block, last = level[0], head if i == len(m.ascent) - 1 else None
@@ -234,11 +238,11 @@ def _gate_in_bands(network, pixels):
 
 # %% ../../nbs/workshop/detection/processor.ipynb #b057e03c
 def for_inference(
-    network, # in evaluation mode; left as it is
+    network, # left as it is
     pixels=2**16, # of a band
 ) -> nn.Module: # a copy with the same calls and the same logits up to rounding
-    "A copy of a network that is faster on a processor. It can not be trained, and has other names for its weights."
-    network = fold_norms(network.eval())
+    "A copy of a network that is faster on a processor. It cannot be trained, and has other names for its weights."
+    network = fold_norms(network)
     _write_in_place(network)
     _run_in_bands(network, pixels)
     _gate_in_bands(network, pixels)

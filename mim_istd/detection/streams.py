@@ -136,9 +136,15 @@ def _shown(detector, frame):
     return _or_error(ready)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #eff2a632
+def _checked_here(score):
+    "A score map as a NumPy array; `ValueError` if it has NaN in it."
+    from mim_istd.detection.detector import _on_host   # which is built on this module
+    return _on_host(score)
+
 def _on_the_host(scored):
-    "The same frames, with scores as NumPy arrays."
-    for source, frame, score in scored: yield source, frame, score.cpu().numpy() if hasattr(score, 'cpu') else score
+    "The same frames, with scores as NumPy arrays, or what is wrong with them."
+    for source, frame, score in scored:
+        yield source, frame, score if isinstance(score, Exception) else _or_error(_checked_here, score)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #7dd90495
 def stream_detections(

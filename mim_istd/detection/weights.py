@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
+from torch import nn
 
 from ..files import DEFAULT_WEIGHTS, list_weights, packaged_weights, to_json, write_whole
 from ..model.configurations import read_config
@@ -22,6 +23,18 @@ from ..model.network import MiM, MiMConfig, get_model, list_models
 class WeightsError(ValueError):
     "A weights file is not what it should be; the message names it and says what to do."
 
+# %% ../../nbs/workshop/detection/weights.ipynb #a4262449
+def _bare(model):
+    "The network itself, without what `nn.DataParallel` or `torch.compile` put around it."
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): model = model.module
+    return getattr(model, '_orig_mod', model)
+
+# %% ../../nbs/workshop/detection/weights.ipynb #4bcef3bf
+def _halved(tensor):
+    "A tensor of fractions as float16 if all its numbers fit; any other as it is."
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return half if half.isfinite().all() else tensor
+
 # %% ../../nbs/workshop/detection/weights.ipynb #d9043c88
 def save_weights(
     model, # network
@@ -29,12 +42,12 @@ def save_weights(
     path, # file to write, .safetensors
     extra=None, # anything JSON can hold: recipe, figures, data
     card=False, # also write `extra` and the config beside it as .json, for reading
-    half=False, # as float16: half the file, and scores that differ by the rounding
+    half=False, # as float16 where the numbers fit: half the file, and scores that differ by the rounding
 ):
     "Save a network with all that is needed to build it again; the file is written whole or not at all."
     config = asdict(config) if dataclasses.is_dataclass(config) else dict(config)
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    if half: tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in _bare(model).state_dict().items()}
+    if half: tensors = {k: _halved(v) for k, v in tensors.items()}
     header = {'format': 'mim_istd', 'config': to_json(config, None), 'extra': to_json(extra or {}, None)}
     write_whole(path, to_safetensors(tensors, header))
     if card:
@@ -51,7 +64,7 @@ def find_weights(
     if not isinstance(weights, (str, os.PathLike)): raise TypeError(says)
     if not str(weights).strip(): raise ValueError(says)
     name = DEFAULT_WEIGHTS if str(weights) == 'default' else weights
-    path, packaged = Path(weights).expanduser(), packaged_weights()/f'{name}.safetensors'
+    path, packaged = Path(os.path.expanduser(weights)), packaged_weights()/f'{name}.safetensors'
     if str(weights) == 'default' and not packaged.is_file():
         raise FileNotFoundError(f'This copy of mim_istd carries no default weights ({packaged}); train with `mim-istd '
                                 f'train` and give its folder as weights')
@@ -88,7 +101,7 @@ def read_card(
                                 f'({", ".join(list_weights())}), or train with `mim-istd train`')
     header = _header(path)
     try: return {**json.loads(header.get('extra') or '{}'), 'config': dict(json.loads(header['config']))}
-    except (KeyError, ValueError, TypeError) as e:
+    except (KeyError, ValueError, TypeError, RecursionError) as e:   # the last: brackets in brackets in brackets
         raise WeightsError(f'{path} is a safetensors file but does not say which network it is for; save it with '
                            f'save_weights') from e
 
@@ -103,22 +116,33 @@ def _build(config):
 def _check_scale(config, saved):
     "A config of a network far larger than the tensors in its file is refused before any memory is given to it."
     numbers = [x for v in config.values() for x in (v if isinstance(v, list) else [v]) if isinstance(x, (int, float))]
-    largest = max((n for shape in saved.values() for n in shape), default=0)
-    blocks = sum(x for x in config.get('depths', []) if isinstance(x, int))
+    largest = max((n for shape in saved.values() if 0 not in shape for n in shape), default=0)   # an empty one is free
+    blocks = sum(max(x, 0) for x in (*config.get('depths', []), config.get('head_blocks', 0)) if isinstance(x, int))
     if max(numbers, default=0) > max(largest, 1024) or blocks > max(len(saved), 1024):
         raise ValueError('its config is of a far larger network than its tensors')
 
 # %% ../../nbs/workshop/detection/weights.ipynb #15d73e90
+def _check_fit(path, model, saved):
+    "`WeightsError` if the tensors in a file, name -> shape, are not those of the network."
+    own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k] != saved[k])
+    if wrong: raise WeightsError(f'{path} does not fit its own config: {len(wrong)} tensors differ, {wrong[0]} first')
+
+# %% ../../nbs/workshop/detection/weights.ipynb #5e7c2f38
+def _shell(config):
+    "The network of a config without memory; None if it cannot be built so, or not at all."
+    try:
+        with torch.device('meta'): return _build(config)
+    except Exception: return None   # what is wrong with the config is said when it is built in memory
+
 def _filled(path, config):
     "The network of a config with the tensors of a file, which must be the same ones."
     with safe_open(path, 'pt') as f:
         saved = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}
         _check_scale(config, saved)
+        if shell := _shell(config): _check_fit(path, shell, saved)
         model = _build(config)
-        own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-        wrong = sorted(own.keys() ^ saved.keys()) or sorted(k for k in own if own[k] != saved[k])
-        if wrong:
-            raise WeightsError(f'{path} does not fit its own config: {len(wrong)} tensors differ, {wrong[0]} first')
+        _check_fit(path, model, saved)
         model.load_state_dict({k: f.get_tensor(k) for k in saved})
     return model
 
@@ -130,10 +154,11 @@ def load_weights(
     "Build the network that a weights file holds; `WeightsError` if it cannot be built from it."
     path = find_weights(weights)
     config = read_card(path)['config']
-    try: return _filled(path, config).to(device).eval()
+    try: network = _filled(path, config)
     except WeightsError: raise
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, SafetensorError) as e:
         raise WeightsError(f'{path} needs a network that this version cannot build: {e}') from e
+    return network.to(device).eval()
 
 # %% ../../nbs/workshop/detection/weights.ipynb #e23f1915
 def find_method(
