@@ -138,8 +138,9 @@ def _shown(detector, frame):
 # %% ../../nbs/workshop/detection/streams.ipynb #eff2a632
 def _checked_here(score):
     "A score map as a NumPy array; `ValueError` if it has NaN in it."
-    from mim_istd.detection.detector import _on_host   # which is built on this module
-    return _on_host(score)
+    score = score.cpu().numpy() if hasattr(score, 'cpu') else score
+    if np.isnan(score.min()): raise ValueError('the network gave NaN; its weights are damaged')
+    return score
 
 def _on_the_host(scored):
     "The same frames, with scores as NumPy arrays, or what is wrong with them."
