@@ -1107,6 +1107,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mim_istd/data/synthetic.py'),
                                          'mim_istd.data.synthetic._amplitude': ( 'workshop/data/synthetic.html#_amplitude',
                                                                                  'mim_istd/data/synthetic.py'),
+                                         'mim_istd.data.synthetic._check_scene': ( 'workshop/data/synthetic.html#_check_scene',
+                                                                                   'mim_istd/data/synthetic.py'),
                                          'mim_istd.data.synthetic._counts': ( 'workshop/data/synthetic.html#_counts',
                                                                               'mim_istd/data/synthetic.py'),
                                          'mim_istd.data.synthetic._free_around': ( 'workshop/data/synthetic.html#_free_around',

@@ -97,7 +97,10 @@ def parse_raw(
 def _raw_frames(path, raw):
     "(pixels, index, time) of each frame of a file without a header; `DataError` if its length does not fit."
     size, frame = Path(path).stat().st_size - raw.offset, raw.width * raw.height * raw.dtype.itemsize
-    frames, left = divmod(max(size, 0), frame)
+    if size < 0:
+        raise DataError(f'a header of {raw.offset} bytes is longer than the file, which has {size + raw.offset}; check '
+                        f'the offset')
+    frames, left = divmod(size, frame)
     asked = f'{raw.width} × {raw.height} {raw.dtype.name}'
     if raw.frames is None and (left or not frames):
         raise DataError(f'{size} bytes after the header are no whole number of frames of {frame} bytes ({asked}); '
@@ -200,7 +203,9 @@ def _video_frames(path):
     try: import av
     except ImportError as e: raise DataError("reading films needs PyAV: pip install 'mim_istd[video]'") from e
     try:
-        with av.open(str(path), options={'protocol_whitelist': 'file', 'format_whitelist': _CONTAINERS}) as film:
+        # an absolute path, because FFmpeg takes what is before a colon, as in 12:30.mp4, for a protocol
+        with av.open(str(Path(path).absolute()),
+                     options={'protocol_whitelist': 'file', 'format_whitelist': _CONTAINERS}) as film:
             if not film.streams.video: raise DataError('no pictures in it')
             account, times = _Account(film, film.streams.video[0]), []
             for i, (frame, now) in enumerate(_timed(account.frames(), _rate(film, account.stream))):

@@ -6,7 +6,7 @@
 __all__ = ['read_labels', 'match_labels', 'score_labels', 'grow_masks', 'label_sheet', 'label_crops', 'to_coco', 'to_yolo']
 
 # %% ../../nbs/workshop/data/labels.ipynb #c7e13ae7
-import csv, json
+import csv, io, json, re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,6 +24,24 @@ def _number(text, where):
     except (TypeError, ValueError): value = np.nan
     if np.isfinite(value): return value
     raise DataError(f'{where}: {text!r} is no number')
+
+# %% ../../nbs/workshop/data/labels.ipynb #05ed590f
+def _text(path):
+    "The text of a file in UTF-8; `DataError` if it is anything else."
+    try: return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as e:
+        raise DataError(f'{path} is no text in UTF-8: save it as that; Excel calls it "CSV UTF-8"') from e
+
+# %% ../../nbs/workshop/data/labels.ipynb #161ea8fc
+def _name(text, where, known):
+    "The name of the image that a label is of; `known` has those before, each with its text."
+    text = (text or '').strip()
+    name = Path(re.split(r'[/\\]', text)[-1]).stem
+    if not name: raise DataError(f'{where}: {text!r} names no image')
+    if known.setdefault(name, text) != text:
+        raise DataError(f'{where}: {known[name]} and {text} are both called {name!r} without folder and suffix, and '
+                        'their labels would be mixed: keep the labels of one folder in a file')
+    return name
 
 # %% ../../nbs/workshop/data/labels.ipynb #8c6f1781
 def _rows(rows, where):
@@ -53,7 +71,7 @@ def _read_yolo(path, size):
     "Boxes of a YOLO file; `size` maps the image's name to its (height, width)."
     if size is None: raise DataError(f'{path} says parts of an image, whose size is needed: give the images')
     (H, W), rows = size(path.stem), []
-    for i, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), 1):
+    for i, line in enumerate(_text(path).splitlines(), 1):
         if not (fields := line.split()): continue
         x, y, w, h = _yolo_box(fields, f'{path}, line {i}')
         rows.append(((x - w/2)*W, (y - h/2)*H, w*W, h*H))
@@ -63,7 +81,8 @@ def _read_yolo(path, size):
 def _read_xml(path, size=None):
     "Boxes of a Pascal VOC file, or points of one of SIRST-v2."
     try: root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as e: raise DataError(f'{path} is no XML ({e})') from e
+    except (ElementTree.ParseError, ValueError, LookupError) as e:   # the last two of an encoding that is not known
+        raise DataError(f'{path} is no XML ({e})') from e
     rows = []
     for thing in root.iter('object'):
         box, point = thing.find('bndbox'), thing.find('centroid')
@@ -77,32 +96,47 @@ def _read_xml(path, size=None):
 def _read_coco(path, size=None):
     "Boxes of a COCO file, by the names of its images; crowds are left out."
     try:
-        whole = json.loads(path.read_text(encoding='utf-8'))
-        names = {i['id']: Path(i['file_name']).stem for i in whole['images']}
+        whole, known = json.loads(_text(path)), {}
+        names = {i['id']: _name(i['file_name'], path, known) for i in whole['images']}
         found = {name: [] for name in names.values()}
         for a in whole['annotations']:
-            if not a.get('iscrowd'): found[names[a['image_id']]].append([_number(v, path) for v in a['bbox']])
+            if a.get('iscrowd'): continue
+            if len(a['bbox']) != 4: raise DataError(f"{path}: a bbox has four numbers, got {a['bbox']}")
+            found[names[a['image_id']]].append([_number(v, path) for v in a['bbox']])
         return {name: _rows(rows, path) for name, rows in found.items()}
-    except (ValueError, LookupError, TypeError) as e:
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
         if isinstance(e, DataError): raise
         raise DataError(f'{path} is no COCO file with images and annotations ({type(e).__name__}: {e})') from e
 
+# %% ../../nbs/workshop/data/labels.ipynb #dbcd1a55
+def _table(path):
+    "The columns of a CSV file, and (place, row) of each line."
+    table = csv.DictReader(io.StringIO(_text(path), newline=''))
+    try:
+        columns = [c.strip().lower() for c in table.fieldnames or ()]
+        return columns, [(f'{path}, line {table.line_num}', {k.strip().lower(): v for k, v in row.items() if k})
+                         for row in table]
+    except csv.Error as e: raise DataError(f'{path} is no CSV ({e})') from e
+
 # %% ../../nbs/workshop/data/labels.ipynb #4b9d161c
+def _frame(text, where):
+    "The number of a frame."
+    number = _number(text, where)
+    if number % 1: raise DataError(f'{where}: {text!r} is no frame; they are counted by whole numbers from 0')
+    return int(number)
+
 def _read_csv(path, size=None):
     "Boxes or points of a CSV file, by frame number or image name."
-    with open(path, encoding='utf-8-sig', newline='') as f:
-        table = csv.DictReader(f)
-        columns, found = [c.strip().lower() for c in table.fieldnames or ()], {}
-        key = next((c for c in ('frame', 'image') if c in columns), None)
-        boxes = {'x', 'y', 'w', 'h'} <= {*columns}
-        if key is None or not {'x', 'y'} <= {*columns}:
-            raise DataError(f"{path}: its first line should be frame,x,y,w,h (frame,x,y for points; or image instead "
-                            f"of frame), and is {','.join(columns) or 'empty'}")
-        for i, row in enumerate(table, 2):
-            row = {k.strip().lower(): v for k, v in row.items() if k}
-            v = [_number(row[k], f'{path}, line {i}') for k in ('xywh' if boxes else 'xy')]
-            name = int(_number(row[key], f'{path}, line {i}')) if key == 'frame' else Path(row[key]).stem
-            found.setdefault(name, []).append(v if boxes else (v[0] + .5, v[1] + .5, 0, 0))
+    (columns, rows), found, known = _table(path), {}, {}
+    key = next((c for c in ('frame', 'image') if c in columns), None)
+    boxes = {'x', 'y', 'w', 'h'} <= {*columns}
+    if key is None or not {'x', 'y'} <= {*columns}:
+        raise DataError(f"{path}: its first line should be frame,x,y,w,h (frame,x,y for points; or image instead "
+                        f"of frame), and is {','.join(columns) or 'empty'}")
+    for where, row in rows:
+        v = [_number(row[k], where) for k in ('xywh' if boxes else 'xy')]
+        name = _frame(row[key], where) if key == 'frame' else _name(row[key], where, known)
+        found.setdefault(name, []).append(v if boxes else (v[0] + .5, v[1] + .5, 0, 0))
     return {name: _rows(rows, path) for name, rows in found.items()}
 
 # %% ../../nbs/workshop/data/labels.ipynb #d09dcc3e
@@ -117,12 +151,16 @@ def read_labels(
     if not path.exists(): raise FileNotFoundError(f'No labels at {path}: give their file or folder')
     files = [path]
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in ('.txt', '.xml') and p.stem != 'classes')
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in ('.txt', '.xml') and p.stem != 'classes'
+                       and not p.name.startswith('.'))
     if not files: raise DataError(f'No labels in {path}: .txt (YOLO) or .xml (VOC) files are looked for there')
     if files[0].suffix.lower() not in _READERS:
         raise DataError(f'{path} is none of .txt (YOLO), .xml (VOC), .json (COCO), .csv')
     found = {}
-    for f in files: found |= _READERS[f.suffix.lower()](f, size)
+    for f in files:
+        if f.stem in found:
+            raise DataError(f'{f} is the second file of labels for {f.stem!r}: keep one of .txt and .xml')
+        found |= _READERS[f.suffix.lower()](f, size)
     return found
 
 # %% ../../nbs/workshop/data/labels.ipynb #3754ddf2
@@ -186,8 +224,9 @@ def _ground(image, box, taken):
     side = max(3, int(np.ceil(max(box[2:]) / 2)))
     rows, cols = _window(box, image.shape, side)
     ring = image[rows, cols][~taken[rows, cols]]
-    ring = ring[np.isfinite(ring)]
-    return float(np.median(ring)) if ring.size else float(np.nanmedian(image))
+    for values in (ring, image):
+        if (finite := values[np.isfinite(values)]).size: return float(np.median(finite))
+    return 0.   # nothing is finite
 
 # %% ../../nbs/workshop/data/labels.ipynb #0aa92d21
 def _boxed(boxes, shape):
@@ -255,6 +294,7 @@ def label_sheet(
     columns=8, # side by side
 ) -> Image.Image: # RGB
     "Crops of labels on one sheet."
+    if not crops: raise ValueError('no crop for a sheet: give at least one label')
     w, h = crops[0].size
     sheet = Image.new('RGB', (columns*(w + 4), -(-len(crops)//columns)*(h + 4)), (255, 255, 255))
     for i, crop in enumerate(crops): sheet.paste(crop, (i % columns*(w + 4), i//columns*(h + 4)))

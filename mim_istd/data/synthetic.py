@@ -94,7 +94,7 @@ def blob(
     edges = [np.arange(n + 1) - 0.5 for n in shape]
     y, x = (np.diff(ndtr((e - c) / (s / 2.3548))) for e, c, s in zip(edges, centre, size))
     spot = y[:, None] * x
-    return spot / spot.max()
+    return spot / (spot.max() or 1)   # far outside there is no light
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #b37e0c6d
 _EIGHT = np.ones((3, 3), int)
@@ -154,7 +154,7 @@ def signal_to_clutter(
 def _amplitude(image, spot, mask, scr):
     "How bright `spot` must be for its SCR to be `scr`; None if it cannot be."
     target = spot > 0.5
-    around = local_background(mask | target, target)
+    if not target.any() or not (around := local_background(mask | target, target)).any(): return None
     b, s = image[around], spot[around]
     d0, d1 = image[target].mean() - b.mean(), spot[target].mean() - s.mean()
     cov = np.mean((b - b.mean()) * (s - s.mean()))
@@ -214,6 +214,15 @@ def _add_targets(image, n, rng, scr, size):
         if new: image, mask, one = new; placed.append(one)
     return image, mask, tuple(placed)
 
+# %% ../../nbs/workshop/data/synthetic.ipynb #8e1dadce
+_LEAST = 4   # px
+
+def _check_scene(shape, scr, size):
+    "`ValueError` if there can be no such scene."
+    if min(shape) < _LEAST: raise ValueError(f'shape is {tuple(shape)}: a scene has at least {_LEAST} px a side')
+    for name, v in (('scr', scr), ('size', size)):
+        if not np.min(v) > 0: raise ValueError(f'{name} is {v}: give a number above 0, or a range of such')
+
 # %% ../../nbs/workshop/data/synthetic.ipynb #c51df090
 def synthesize_scene(
     seed, # integer; the same seed gives the same scene
@@ -228,6 +237,7 @@ def synthesize_scene(
 ) -> Scene:
     "An infrared scene with small targets of known place, size and signal-to-clutter ratio."
     if bits not in (8, 14): raise ValueError(f'bits is {bits}: choose 8 or 14')
+    _check_scene(shape, scr, size)
     rng = np.random.RandomState(seed)
     background = background or rng.choice(sorted(BACKGROUNDS))
     if background not in BACKGROUNDS:
@@ -303,10 +313,13 @@ def make_sample_set(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f'{folder} is not empty: remove it, or choose a new folder')
     if min(train, test) < 1: raise ValueError(f'train={train}, test={test}: at least one scene is needed in each')
-    part = folder.with_name(f'{folder.name}.part{os.getpid()}')
+    place = folder.resolve()   # of a link, what it points to
+    if place == Path.cwd():
+        raise ValueError(f'{folder} is where you are, and a new folder would take its place: go one up, and name it')
+    part = place.with_name(f'{place.name}.part{os.getpid()}')
     try:
         _write_sample_set(part, seed, train, test)
-        if folder.exists(): folder.rmdir()
-        os.replace(part, folder)
+        if place.exists(): place.rmdir()
+        os.replace(part, place)
     finally: shutil.rmtree(part, ignore_errors=True)
     return folder

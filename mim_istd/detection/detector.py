@@ -25,7 +25,7 @@ from .on_gpu import DeviceScores, check_precision, computing_in, for_gpu
 from .outputs import Detections
 from .processor import for_inference
 from .streams import stream_detections
-from .tiles import fitting_overlap, fitting_tile, score_tiles, tile_starts
+from .tiles import fitting_overlap, fitting_tile, say_tiles, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
 from ..measure.evaluation import resize_logits, torch_device
 from ..measure.metrics import components
@@ -328,7 +328,8 @@ def score(self:Detector,
 ) -> np.ndarray: # (H, W) float32, probability of being target
     "The score map of one image."
     if self.scale == 1: return self._score(grey)
-    return _scores_at(self._score(resized(grey, self.shown_shape(grey.shape))), grey.shape)
+    score = self._score(resized(grey, self.shown_shape(grey.shape)))
+    return say_tiles(_scores_at(score, grey.shape), getattr(score, 'tiles', None))
 
 # %% ../../nbs/book/12_detection.ipynb #77ac013d
 @patch
@@ -392,13 +393,14 @@ def detections(self:Detector,
     "The targets of a score map."
     threshold = self.threshold if threshold is None else threshold
     min_area = self.min_area if min_area is None else min_area
-    score, grey = _on_host(score)[:grey.shape[0], :grey.shape[1]], _kept(grey)
+    tiles, grey = getattr(score, 'tiles', None), _kept(grey)
+    score = np.asarray(_on_host(score))[:grey.shape[0], :grey.shape[1]]
     if ignored is not None:
         found = _candidates(score, threshold, self.calibration, self.least)
         score = np.where(grow_ignored(ignored, found), np.float32(0), score)
     targets, mask = find_targets(score, grey, threshold, min_area, self.calibration, self.least)
     return Detections(targets, mask, score, grey if picture is None else _kept(picture), threshold=threshold,
-                      min_area=min_area, scale=self.scale, **place)
+                      min_area=min_area, scale=self.scale, tiles=tiles, **place)
 
 # %% ../../nbs/book/12_detection.ipynb #67b7811b
 @patch

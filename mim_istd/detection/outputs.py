@@ -8,7 +8,7 @@ __all__ = ['CSV_FIELDS', 'FORMATS', 'Detections', 'how_made', 'to_csv', 'to_disp
            'remove_parts']
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #178f3a84
-import contextlib, csv, glob, hashlib, io, json, math, os, re
+import contextlib, csv, glob, hashlib, io, json, math, os, re, sys, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from .. import __version__
 from ..data.frames import VIDEO_SUFFIXES, natural_order
@@ -38,6 +39,7 @@ class Detections:
     time: float | None = None  # seconds since the stream's beginning
     scale: float = 1.          # of the size at which the network was shown it
     made_with: dict | None = None  # see `how_made`; None: nobody has said
+    tiles: tuple | None = None     # side and overlap, px of what the network saw; None: it saw the image in one pass
 
     def __len__(self): return len(self.targets)
     def __repr__(self):
@@ -61,10 +63,11 @@ def to_dict(self:Detections):
     "What was found, as JSON can hold it; pixels count from 0, a time is in seconds, an `scr` without a value is None."
     H, W = self.image.shape
     stream = {k: v for k, v in (('frame', self.frame), ('time', self.time)) if v is not None}
-    scale = {'scale': self.scale} if self.scale != 1 else {}
+    shown = {'scale': self.scale} if self.scale != 1 else {}
+    if self.tiles: shown |= dict(zip(('tile', 'overlap'), self.tiles))
     made = {'made_with': self.made_with} if self.made_with else {}
     return dict(image=_plain_name(self.name), **stream, width=W, height=H, threshold=self.threshold,
-                min_area=self.min_area, **scale, **made, targets=[_row(i, t) for i, t in enumerate(self.targets, 1)])
+                min_area=self.min_area, **shown, **made, targets=[_row(i, t) for i, t in enumerate(self.targets, 1)])
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #e15c8271
 @patch
@@ -196,7 +199,7 @@ def find_images(
     skip=None, # the output folder: what is in it is left out, unless a path leads into it
     suffixes=(*SUFFIXES, *VIDEO_SUFFIXES), # of the files of folders; (): all
 ): # list of (file, folder it was found under), paths that don't exist or hold no image
-    "Which image files are meant. In folders, overlays and masks of an earlier run are passed over."
+    "Which image files are meant. In folders, overlays and masks of an earlier run are passed over, films too."
     skip, images, missing = Path(skip).resolve() if skip else None, [], []
     for given in paths:
         here = [Path(given)] if Path(given).exists() else map(Path, sorted(glob.glob(str(given), recursive=True)))
@@ -227,10 +230,22 @@ def is_result(
     except OSError: return False
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #59fc8d08
+_MADE_BY = 'Software', 'mim_istd detect'   # a keyword of PNG, and its text
+
+def _says_so(f):
+    "Whether a PNG says that it is an output; the text comes before the pixels."
+    try:
+        with open(f, 'rb') as file: return b'tEXt' + '\0'.join(_MADE_BY).encode() in file.read(128)
+    except OSError: return False
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #06cb43cb
 def _is_output(f):
-    "Whether a file is an overlay or a mask of an earlier run."
-    base = re.sub('_(overlay|mask)[.]png$', '', f.name)
-    return base != f.name and is_result(f.with_name(f'{base}.json'))
+    "Whether a file is an overlay, a mask or an overlay film of an earlier run."
+    m = re.fullmatch('(.*)_(overlay[.]png|mask[.]png|overlay[.]mp4)', f.name)
+    if not m: return False
+    if m[2].endswith('png'): return is_result(f.with_name(f'{m[1]}.json')) or _says_so(f)
+    frames = '*.json' if m[1] == 'sequence' else f'{glob.escape(m[1])}_frames*/*.json'
+    return any(map(is_result, f.parent.glob(frames)))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #5b7feda5
 def of_film(
@@ -276,10 +291,11 @@ def _numbered(names):
     return unique
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #5e0be5fa
-def _png(picture):
-    "A picture as the bytes of a PNG file."
-    out = io.BytesIO()
-    picture.save(out, 'PNG', compress_level=1)
+def _png(picture, sign=False):
+    "A picture as the bytes of a PNG file; with `sign` it says who made it."
+    out, text = io.BytesIO(), PngInfo()
+    if sign: text.add_text(*_MADE_BY)
+    picture.save(out, 'PNG', compress_level=1, pnginfo=text)
     return out.getbuffer()
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #2c1dd617
@@ -308,8 +324,9 @@ def write_outputs(
     formats=FORMATS, # which of them, see `output_files`
 ) -> list: # files written
     "Write what was found in one image; 'csv' and 'coco' are left to the caller, who has all images."
-    make = dict(overlay=lambda: _png(detections.overlay()), yolo=lambda: _yolo(detections),
-                mask=lambda: _png(Image.fromarray(detections.mask.view(np.uint8) * np.uint8(255))),
+    alone = 'json' not in formats   # nothing beside the pictures will tell that they are outputs
+    make = dict(overlay=lambda: _png(detections.overlay(), alone), yolo=lambda: _yolo(detections),
+                mask=lambda: _png(Image.fromarray(detections.mask.view(np.uint8) * np.uint8(255)), alone),
                 json=lambda: detections.to_json().encode())
     files = output_files(base, formats)
     for kind, path in files.items(): write_whole(path, make[kind]())
@@ -360,10 +377,24 @@ def _place(path, folder):
     return natural_order(Path(*parts[1 if _SHARD.fullmatch(parts[0]) else 0:]))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #48eb06b1
-def _take(found, path, table, coco):
-    "One result into all tables."
+def _take(found, path, table, coco, seen, twice):
+    "One result into all tables; `twice` gets it if an earlier one is of the same image, or frame of a film."
     table.add(found)
     if coco: coco.add(found, path.with_suffix(''))
+    if not (image := found['image']): return
+    what = sys.intern(os.path.abspath(image)), found.get('frame')   # one name for all frames of a film
+    first = seen.setdefault(what, path)
+    if first != path: twice.setdefault((first, image, what[1]), []).append(path)
+
+def _warn_of_twice(twice, table):
+    "A warning if images have several results."
+    if not twice: return
+    at = lambda frame: '' if frame is None else f', frame {frame}'
+    pairs = [f"{' and '.join(map(str, (first, *more)))} are of {image}{at(frame)}"
+             for (first, image, frame), more in list(twice.items())[:3]]
+    if len(twice) > 3: pairs.append(f'and so on, {len(twice)} in all')
+    warnings.warn(f"{table} has what was found in an image more than once: {'; '.join(pairs)}. Move the results aside "
+                  'that should not count, and make the table again', stacklevel=3)
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #57eee05c
 def rebuild_table(
@@ -371,27 +402,40 @@ def rebuild_table(
     paths=None, # JSON files to be taken, in their order; None: all
     coco=None, # `CocoFiles` that are given the same results
 ): # images in the table, JSON files that cannot be read
-    "Write `targets.csv` from the JSON files of a folder; those of other programs are passed over."
-    table, count, broken = TargetTable(Path(folder)/'targets.csv'), 0, []
+    "Write `targets.csv` from the JSON files of `detect` in a folder; a warning if two are of one image."
+    table, count, broken, seen, twice = TargetTable(Path(folder)/'targets.csv'), 0, [], {}, {}
     if paths is None:
         paths = sorted(filter(is_result, Path(folder).rglob('*.json')), key=lambda p: _place(p, folder))
     try:
         for path in paths:
-            try: _take(json.loads(path.read_text(encoding='utf-8')), path, table, coco)
+            try: _take(json.loads(path.read_text(encoding='utf-8')), path, table, coco, seen, twice)
             except (OSError, ValueError, LookupError, TypeError): broken.append(path)
             else: count += 1
     finally: table.close()
+    _warn_of_twice(twice, table.path)
     return count, broken
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #2a3fb8a5
+def _locked(path):
+    "A lock on a file, whose folder is made, a few times if it is removed meanwhile; `Timeout` if somebody has it."
+    lock = FileLock(path, timeout=0)
+    for tries in reversed(range(10)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            return lock
+        except Timeout:
+            if not tries or path.exists(): raise
+        except (FileNotFoundError, FileExistsError):   # the second if it goes while it is being made
+            if not tries or path.parent.is_file(): raise
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #42f5e611
 @contextlib.contextmanager
 def lock_folder(
     folder, # it is made
 ):
     "No other run writes results into a folder meanwhile; `OSError` if one does already."
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder)/'.mim-istd.lock', timeout=0)
-    try: lock.acquire()
+    try: lock = _locked(Path(folder)/'.mim-istd.lock')
     except Timeout as e:
         raise OSError(f'another run is writing to {folder}: wait for it, or choose another folder') from e
     try: yield

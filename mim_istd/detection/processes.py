@@ -93,12 +93,14 @@ def _prepare():
     with contextlib.suppress(Exception): _finisher()
 
 # %% ../../nbs/workshop/detection/processes.ipynb #08e612a8
-def _finish_one(source, frame, packed):
+def _finish_one(source, frame, packed, tiles=None):
     "What is made of the targets of one frame."
+    from mim_istd.detection.tiles import say_tiles   # with PyTorch, which a process that only reads can do without
     detector, then = _finisher()
     shown = {k: getattr(frame, k, None) for k in ('ignored', 'picture')}
     with _arriving():
-        found = detector.detections(_unpacked(*packed), frame.image, **shown, name=frame.name, frame=frame.index,
+        score = say_tiles(_unpacked(*packed), tiles)
+        found = detector.detections(score, frame.image, **shown, name=frame.name, frame=frame.index,
                                     time=frame.time)
         return then(source, found)
 
@@ -199,7 +201,8 @@ def finished(self:Processes,
     for source, frame, score in scored:
         begin = lambda: score
         if not isinstance(score, Exception):
-            begin = functools.partial(self._submit, _finish_one, source, _copied(frame), _packed(score, floor))
+            begin = functools.partial(self._submit, _finish_one, source, _copied(frame), _packed(score, floor),
+                                      getattr(score, 'tiles', None))
         with held_signals(): self.waiting.append((source, begin()))   # nothing is begun that is not on the list
         yield from self._give_out(self.ahead)
     yield from self._give_out(0)
