@@ -623,6 +623,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels._one': ( 'workshop/command/labels.html#_one',
                                                                            'mim_istd/command/labels.py'),
+                                         'mim_istd.command.labels._outside': ( 'workshop/command/labels.html#_outside',
+                                                                               'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels._print_boxes': ( 'workshop/command/labels.html#_print_boxes',
                                                                                    'mim_istd/command/labels.py'),
                                          'mim_istd.command.labels._sizes': ( 'workshop/command/labels.html#_sizes',

@@ -26,6 +26,9 @@ def _train(args):
     if not model: model = _network(begun) if begun else None if args.weights else 'laptop'
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
     recipe = _recipe(args.recipe or begun or 'quick', changes)
+    if begun and args.recipe and not args.epochs and (before := begun['recipe']['epochs']) != recipe.epochs:
+        complain(f'note: {out} was begun for {before} epochs and goes on for the {recipe.epochs} of --recipe, so its '
+                 f'learning rates are not those of a run without a stop; leave --recipe out to keep to {before}')
     find_dataset(data)   # says so if there is none, before fastai is imported
     try_to_write(out)
     from mim_istd.training.loop import train

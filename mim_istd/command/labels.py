@@ -142,7 +142,7 @@ def run_labels(args):
 def _tell(out, labels, done, n, empty, sheets):
     "Say what was written, and what has no mask; the exit status."
     if left := sorted(map(str, set(labels) - done)): complain(f'labels without an image: {len(left)}, {left[0]} first')
-    if empty: complain(f'{empty} labels without a mask: the image is flat there, or ends')
+    if empty: complain(f'{empty} labels without a mask: the image is flat there, or they lie outside of it')
     bare = len(done - set(labels))
     print(f'{len(done)} images{f" ({bare} without a label)" if bare else ""}, {n} labels; look at {sheets} '
           f'sheet(s) in {out} before you train on {out/"masks"}')
@@ -198,19 +198,28 @@ def _note_beyond(labels, keys):
     if beyond: complain(f'note: labels of {len(beyond)} frame{"s" * (len(beyond) > 1)} that the film has not, '
                         f'{beyond[0]} first; frames count from 0')
 
+# %% ../../nbs/workshop/command/labels.ipynb #1b15de65
+def _outside(boxes, shape, key):
+    "A word for each label whose middle is not in the image."
+    (H, W), middles = shape, () if boxes is None else boxes[:, :2] + boxes[:, 2:]/2
+    return [f'({x:g}, {y:g}) in {key} of {W} × {H} px' for x, y in middles if not (0 <= x <= W and 0 <= y <= H)]
+
 # %% ../../nbs/workshop/command/labels.ipynb #bf5dddf7
 def _detect_labelled(detector, source, labels):
     "Targets and counted labels of each image or frame, by its key."
     from mim_istd.command.detect import _Progress
-    found, counted, folder = {}, {}, source.is_dir()
+    found, counted, outside, folder = {}, {}, [], source.is_dir()
     bar = _Progress(len(_files(source)) if folder else 1)
     try:
         for k, (name, pixels, key) in enumerate(_labelled(source), 1):
             ignored = detector.ignored(pixels.shape, name if folder else source)
             found[key] = detector(pixels, ignore=ignored).targets
             counted[key] = _counted(labels.get(key), ignored)
+            outside += _outside(labels.get(key), pixels.shape, key)
             bar(k) if folder else bar(0, k)
     finally: bar.clear()
+    if outside: complain(f'note: labels outside of their image: {len(outside)}, {outside[0]} first; each counts as '
+                         'missed. Were they made at another resolution?')
     return found, counted
 
 # %% ../../nbs/workshop/command/labels.ipynb #79e544ee

@@ -7,7 +7,7 @@ __all__ = ['VIDEO_SUFFIXES', 'Frame', 'RawFormat', 'parse_raw', 'read_frames', '
            'sequence_numbers', 'read_ahead']
 
 # %% ../../nbs/workshop/data/frames.ipynb #9d41dd75
-import queue, re, threading, warnings
+import os, queue, re, threading, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -237,6 +237,9 @@ def read_frames(
     raw=None, # `RawFormat` of a file without a header
 ): # yields `Frame`s
     "The frames of a file, one after the other. `DataError` where it cannot be read, or cannot be read on."
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f'a source is a path, got a {type(path).__name__}; frames in memory come by a function of your '
+                        f'own, read=…, that yields Frame(array)')
     try:
         for pixels, i, seconds in _contents(path, raw): yield Frame(_grey(pixels), str(path), i, seconds)
     except FileNotFoundError: raise

@@ -375,6 +375,8 @@ def _colours(
     return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
 
 # %% ../../nbs/workshop/data/reading.ipynb #22bd2db4
+_COLOURFUL = 40   # mean difference of a pixel's channels; the published sets stay below
+
 def _grey(
     pixels, # (H, W) or (H, W, C)
 ):
@@ -382,6 +384,9 @@ def _grey(
     if pixels.ndim == 2: return pixels
     colour = _colours(pixels)
     if all((colour[b] == colour[b][..., :1]).all() for b in _bands(colour.shape)): return colour[..., 0]
+    if colour.dtype == np.uint8 and np.ptp(colour[::4, ::4], -1).mean() > _COLOURFUL:
+        warnings.warn('colours are weighed into grey, which is right for a photograph and wrong for the palette of a '
+                      'thermal camera, where it loses targets: save the image in grey', stacklevel=3)
     return np.concatenate([(colour[b].astype(np.float64) @ _LUMA).astype(np.float32) for b in _bands(colour.shape)])
 
 # %% ../../nbs/workshop/data/reading.ipynb #11c70f2b

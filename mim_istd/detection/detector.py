@@ -112,6 +112,7 @@ def find_targets(
 # %% ../../nbs/book/12_detection.ipynb #1a3e475e
 def _as_array(image):
     "An array or tensor of real numbers as an array; one that is mapped from a file stays so."
+    if isinstance(image, np.ma.MaskedArray): image = image.astype(np.promote_types(image.dtype, 'f4')).filled(np.nan)
     if torch.is_tensor(image): a = (image.detach().float() if image.is_floating_point() else image).cpu().numpy()
     else: a = image if isinstance(image, np.memmap) else np.asarray(image)
     if a.dtype == object:
@@ -421,7 +422,7 @@ def start(self:Detector,
 @patch
 def stream(self:Detector,
     sources, # files, or what else `read` understands
-    read=read_frames, # function that yields the frames of a source
+    read=read_frames, # function that yields the frames of a source; of frames in memory as `Frame(array)`
     batch=None, # frames of one size to score together; None: 1 on a processor, up to 16 on a GPU
     threads=2, # that decode ahead
     processes=None, # `Processes` that do it instead, and may finish what was found

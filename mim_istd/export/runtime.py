@@ -80,7 +80,8 @@ def group_pixels(
 def _session(path):
     "A file that takes raw images; anything else ends the program."
     if not os.path.isfile(path): sys.exit(f'No model {path}: check the name')
-    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    try: session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    except Exception as e: sys.exit(f'Cannot read {path}: {e}')   # ONNX Runtime has an exception for each kind of fault
     if session.get_modelmeta().custom_metadata_map.get('standardize') == 'false':
         sys.exit(f'{path} takes standardized images; export it without --standardized')
     return session
