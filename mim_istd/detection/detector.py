@@ -68,7 +68,7 @@ def target_scr(
     inside, _ = _mean_and_std(image[own][labels[own] == k])
     around, spread = _mean_and_std(image[window][free])
     difference = abs(inside - around)
-    return difference / spread if spread else math.inf if difference else difference
+    return difference / spread if spread else math.inf if difference > 0 else difference
 
 # %% ../../nbs/book/12_detection.ipynb #c42ce33e
 @dataclass(frozen=True)
