@@ -340,8 +340,8 @@ def find_dataset(
     path = Path(name_or_path).expanduser()
     if path.is_dir(): return path
     if path.is_file():
-        raise NotADirectoryError(f'{path} is a file, and a data set is a folder. An image or a film is measured on boxes '
-                                 f'or points: mim-istd evaluate {path} --labels BOXES')
+        raise NotADirectoryError(f'{path} is a file, and a data set is a folder. An image or a film is measured on '
+                                 f'boxes or points: mim-istd evaluate {path} --labels BOXES')
     there, plain = _sets_there(), _plain(path.name)
     if plain in there and len(path.parts) == 1: return there[plain]
     meant = [there[k].name for k in get_close_matches(plain, there, 1)]

@@ -24,7 +24,7 @@ from .calibration import mean_logits, outline, read_calibration
 from .on_gpu import DeviceScores, check_precision, computing_in, for_gpu
 from .outputs import Detections
 from .processor import for_inference
-from .streams import stream_detections
+from .streams import _on_host, stream_detections
 from .tiles import fitting_overlap, fitting_tile, say_tiles, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
 from ..measure.evaluation import resize_logits, torch_device
@@ -266,13 +266,6 @@ def score_batch(self:Detector,
     logits = _logits(self, shown)
     if size: logits = resize_logits(logits, images[0].shape)
     return logits[:, 0].sigmoid()
-
-# %% ../../nbs/book/12_detection.ipynb #b1366620
-def _on_host(score):
-    "(H, W) float32 array, checked."
-    if torch.is_tensor(score): score = score.cpu().numpy()
-    if np.isnan(score.min()): raise ValueError('the network gave NaN; its weights are damaged') # as soon as one is
-    return score
 
 # %% ../../nbs/book/12_detection.ipynb #4f5e52b2
 @patch

@@ -28,12 +28,12 @@ from ..training.steps import record_graph
 def _gpu_layers(): return _module('mim_istd.detection.gpu_layers', needed=False)   # None without Triton
 
 def for_gpu(
-    network, # in evaluation mode; left as it is
+    network, # left as it is
     innermost=False, # whether the channels of a pixel lie together; there are no kernels for that
     kernels=True, # put layers with kernels in, if Triton is there
 ) -> torch.nn.Module: # a copy with the same calls and the same logits up to rounding
     "A copy of a network that is faster on a GPU. It cannot be trained, and has other names for its weights."
-    network = fold_norms(network.eval())
+    network = fold_norms(network)
     _write_in_place(network)
     if kernels and not innermost and (ours := _gpu_layers()): ours.put_kernels(network)
     network.channels_innermost = innermost

