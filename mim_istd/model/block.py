@@ -18,6 +18,7 @@ def image_to_words(
     p: int # Words along a side of a sentence
 ) -> torch.Tensor: # (B·n, m, c), n = H·W sentences, m = p·p words each
     "Cut a map of words into sentences (eq 5)."
+    if x.ndim != 4: raise ValueError(f"image_to_words takes a map (B, c, H·p, W·p), and got {tuple(x.shape)}")
     if x.shape[2] % p or x.shape[3] % p:
         raise ValueError(f"a map of {x.shape[2]}×{x.shape[3]} words cannot be cut into sentences of {p}×{p}; pad its "
                          f"sides to multiples of {p}")
@@ -30,7 +31,7 @@ def words_to_image(
 ) -> torch.Tensor: # (B, c, H·p, W·p)
     "Lay all words where they came from: the inverse of `image_to_words`."
     p = round(words.shape[1]**0.5)
-    x = rearrange(words, '(b h w) (p q) c -> b (h p) (w q) c', h=hw[0], w=hw[1], p=p)
+    x = rearrange(words, '(b h w) (p q) c -> b (h p) (w q) c', h=hw[0], w=hw[1], p=p, q=p)
     # a view: channels stay innermost in memory, which convolutions and norms of few channels like best
     return rearrange(x, 'b y x c -> b c y x')
 
@@ -51,8 +52,9 @@ class MiMBlock(nn.Module):
         super().__init__()
         if ffn not in (None, 'conv'): raise ValueError(f"ffn {ffn!r} is unknown; use None or 'conv'")
         if inner_mixer not in ('ssm', 'conv'): raise ValueError(f"inner_mixer {inner_mixer!r}: use 'ssm' or 'conv'")
-        self.p = round(words**0.5)
-        if self.p**2 != words: raise ValueError(f"{words} words in a sentence do not make a square; use 1, 4, 9, 16, …")
+        self.p = round(max(words, 0)**0.5)
+        if words < 1 or self.p**2 != words:
+            raise ValueError(f"{words} words in a sentence do not make a square; use 1, 4, 9, 16, …")
         self.has_inner, self.has_ffn, self.scrambled = inner, ffn == 'conv', scrambled
         if inner: self._add_inner(words*word_dim, word_dim, sentence_dim, inner_mixer, kwargs)
         self.outer_norm, self.outer = nn.LayerNorm(sentence_dim), SS2D(sentence_dim, **kwargs)
@@ -87,7 +89,8 @@ def mix_words(self: MiMBlock, words): # (B·n, m, c)
 def fold_words(self: MiMBlock, words, sentences):
     "Eq 8: (B·n, m, c) and (B, n, D) to (B, n, D)."
     folded = self.fold(rearrange(words, 'n m c -> n (m c)'))
-    return sentences + rearrange(folded, '(b n) d -> b n d', b=sentences.shape[0])
+    b, n, _ = sentences.shape
+    return sentences + rearrange(folded, '(b n) d -> b n d', b=b, n=n)
 
 # %% ../../nbs/book/04_mim_block.ipynb #f11e8718
 @patch
@@ -132,8 +135,10 @@ def replace_mixers(
     inner: bool = True, # those among words
     outer: bool = True # those among sentences
 ) -> nn.Module: # `net`
-    "Put other layers in the place of the mixers of every block."
-    for block in [m for m in net.modules() if isinstance(m, MiMBlock)]:
+    "Put other layers in the place of the mixers of every block; `ValueError` where there is no block."
+    blocks = [m for m in net.modules() if isinstance(m, MiMBlock)]
+    if not blocks: raise ValueError(f"{type(net).__name__} has no MiMBlock, so no mixer to replace")
+    for block in blocks:
         if outer: block.outer = make(block.outer)
         if inner and block.has_inner: block.inner = make(block.inner)
     return net

@@ -132,28 +132,33 @@ def _resolve(name: str):
     return getattr(found, function)
 
 # %% ../../nbs/book/01_selective_scan.ipynb #6a0f2618
-def _has_tangent(*tensors) -> bool:
-    "Does one of them carry a forward-mode derivative?"
+# how deep a tensor is in transforms of torch.func; a private name, without which they would not be noticed
+_depth = getattr(torch._C._functorch, 'maybe_get_level', lambda tensor: 0)
+
+def _followed(*tensors) -> bool:
+    "Does forward mode or a transform of `torch.func` follow one of them?"
     if torch.compiler.is_compiling(): return False
-    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    given = [t for t in tensors if t is not None]
+    return any(forward_ad.unpack_dual(t).tangent is not None or _depth(t) > 0 for t in given)
 
 def _refuse_tangents(name, *tensors):
-    "Forward mode needs operations that know their derivative: those of the two loops do."
-    if _has_tangent(*tensors):
-        raise NotImplementedError(f"backend {name!r} has no forward-mode derivatives (torch.func.jvp, "
-                                  f"torch.autograd.forward_ad); backend='loop' and backend='reference' have them")
+    "Only plain operations can be followed: those of the two loops."
+    if _followed(*tensors):
+        raise NotImplementedError(f"backend {name!r} has no forward-mode derivatives, and none of torch.func's "
+                                  f"transforms (grad, jvp, vmap); backend='loop' and backend='reference' have them")
 
 # %% ../../nbs/book/01_selective_scan.ipynb #29e00443
 def _choose(u, tensors):
     "What 'auto' means for these inputs."
-    if _has_tangent(u, *tensors): return 'loop'
+    if _followed(u, *tensors): return 'loop'
     return 'triton' if u.is_cuda and u.dtype != torch.float64 and backend_available('triton') else 'chunked'
 
 # %% ../../nbs/book/01_selective_scan.ipynb #c4a72753
 def backend_available(
-    name: str # One of the names in `BACKENDS`
+    name: str # 'auto', or one of the names in `BACKENDS`
 ) -> bool: # Can it run on this machine?
     "Whether a backend can be asked for here."
+    if name == 'auto': return True
     try: _resolve(name)
     except BackendUnavailable: return False
     return True
@@ -176,7 +181,8 @@ def selective_scan(
     """Selective scan (S6): `h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t]`, `y[t] = C[t] h[t] + D u[t]`.
 
     Argument order and shapes are those of Mamba's `selective_scan_fn`. The state is float32, or float64 if `u` is.
-    Raises `ValueError` or `TypeError` for what does not fit together, `BackendUnavailable` for what is not here."""
+    Raises `ValueError` or `TypeError` for what does not fit together, `BackendUnavailable` for what is not here, and
+    `NotImplementedError` for a kernel inside `torch.func`."""
     _check(u, delta, A, B, C, D, z, delta_bias)
     rest = delta, A, B, C, D, z, delta_bias
     if backend == 'auto': backend = _choose(u, rest)

@@ -12,8 +12,21 @@ import torch.nn.functional as F
 from einops import rearrange
 from fastcore.basics import patch
 from torch import nn
-from .scan import BackendUnavailable, _has_tangent, _module, selective_scan
+from .scan import BackendUnavailable, _followed, _module, selective_scan
 from .ssm import s4d_real
+
+# %% ../../nbs/book/03_ss2d.ipynb #7006b556
+def _check_directions(directions, weights=None):
+    "Known direction ids, one for each of `weights` (or sequences), where those are given."
+    if isinstance(directions, (int, str)) or not len(directions):
+        raise ValueError(f"directions must be a tuple of one or more of 0, 1, 2, 3, got {directions!r}")
+    for k in directions:
+        if k not in (0, 1, 2, 3):
+            raise ValueError(f"direction {k!r} is unknown; use 0 (rows), 1 (columns), 2 (rows reversed) or 3 "
+                             f"(columns reversed)")
+    if weights is not None and len(directions) != weights:
+        raise ValueError(f"{len(directions)} directions {tuple(directions)}, but sequences or weights for {weights}; "
+                         f"name as many directions as there are")
 
 # %% ../../nbs/book/03_ss2d.ipynb #c9069f4c
 def scan_order(
@@ -22,9 +35,7 @@ def scan_order(
     direction: int # 0 rows, 1 columns, 2 rows reversed, 3 columns reversed
 ) -> torch.Tensor: # (H·W,) raster index of the pixel read at each step
     "The pixels of an `H` × `W` grid in the order in which one direction reads them."
-    if direction not in (0, 1, 2, 3):
-        raise ValueError(f"direction {direction!r} is unknown; use 0 (rows), 1 (columns), 2 (rows reversed) or 3 "
-                         f"(columns reversed)")
+    _check_directions((direction,))
     order = torch.arange(H*W)
     if direction % 2: order = rearrange(order, '(h w) -> (w h)', h=H, w=W)
     return order.flip(0) if direction >= 2 else order
@@ -41,6 +52,7 @@ def expand(
     directions=(0, 1, 2, 3) # K direction ids
 ) -> torch.Tensor: # (B, K, D, L) sequences, L = H·W; a view of contiguous (B, L, K, D)
     "Scan expanding of eq 4: one sequence for each direction."
+    _check_directions(directions)
     return rearrange(torch.stack([_read(x, k) for k in directions], 2), 'b l k d -> b k d l')
 
 # %% ../../nbs/book/03_ss2d.ipynb #e8f735af
@@ -57,6 +69,7 @@ def merge(
     directions=(0, 1, 2, 3) # K direction ids, those given to `expand`
 ) -> torch.Tensor: # (B, H, W, D)
     "Scan merging of eq 4: every sequence goes back to its pixels, and the K answers are summed."
+    _check_directions(directions, y.shape[1])
     y = rearrange(y, 'b k d l -> k b l d')
     return functools.reduce(torch.add, [_unread(y[i], k, H, W) for i, k in enumerate(directions)])
 
@@ -87,6 +100,7 @@ def ss2d_scan(
     backend='auto' # Of `selective_scan`
 ) -> torch.Tensor: # (B, H, W, D)
     "`merge(S6(expand(x)))`: eq 4, in PyTorch."
+    _check_directions(directions, len(x_proj))
     delta, B, C = _steps_and_maps(x, x_proj, dt_weight, A, directions)
     u = rearrange(expand(x, directions), 'b k d l -> b (k d) l')
     y = selective_scan(u, rearrange(delta, 'b l kd -> b kd l'), rearrange(A, 'k d n -> (k d) n'),
@@ -99,7 +113,7 @@ def _triton(): return _module('mim_istd.kernels.ss2d', needed=False)   # None wi
 
 def _wants_triton(backend, x, *rest):
     if backend != 'auto': return backend == 'triton'
-    if _has_tangent(x, *rest) or not x.is_cuda or x.dtype == torch.float64: return False
+    if _followed(x, *rest) or not x.is_cuda or x.dtype == torch.float64: return False
     return _triton() is not None and _triton().available()
 
 # %% ../../nbs/book/03_ss2d.ipynb #4b2d3382
@@ -127,13 +141,20 @@ def ss2d_core(
     backend='auto' # Of `selective_scan`; 'triton' takes the fused kernels
 ) -> torch.Tensor: # (B, H, W, D)
     "`LayerNorm(merge(S6(expand(x)))) * SiLU(z)`."
-    if len(directions) != x_proj.shape[0]:
-        raise ValueError(f"{len(directions)} directions, but x_proj of shape {tuple(x_proj.shape)} has weights for "
-                         f"{x_proj.shape[0]}")
+    _check_directions(directions, len(x_proj))
     tensors = x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
     if _wants_triton(backend, *tensors): return _fused(*tensors, eps=eps, directions=directions)
     y = ss2d_scan(x, x_proj, dt_weight, dt_bias, A, D, directions, backend)
     return F.layer_norm(y, y.shape[-1:], norm_weight, norm_bias, eps) * F.silu(z)
+
+# %% ../../nbs/book/03_ss2d.ipynb #50b3eeec
+def _check_layer(dim, expand, dt_rank, directions):
+    "The arguments of `SS2D`."
+    _check_directions(directions)
+    if dt_rank != 'auto' and not (isinstance(dt_rank, int) and dt_rank >= 0):
+        raise ValueError(f"dt_rank={dt_rank!r}: use 'auto', or a whole number from 0 upwards")
+    if int(expand*dim) < 1: raise ValueError(f"dim={dim!r} and expand={expand!r} give no channel: expand·dim must be "
+                                             f"at least 1")
 
 # %% ../../nbs/book/03_ss2d.ipynb #81f5f141
 class SS2D(nn.Module):
@@ -148,7 +169,7 @@ class SS2D(nn.Module):
         backend='auto' # Of the scan
     ):
         super().__init__()
-        if dt_rank != 'auto' and dt_rank < 0: raise ValueError(f"dt_rank={dt_rank!r}: use 'auto', or 0 and upwards")
+        _check_layer(dim, expand, dt_rank, directions)
         self.d_inner, self.d_state, self.directions = int(expand*dim), d_state, tuple(directions)
         self.dt_rank, self.backend = math.ceil(dim/16) if dt_rank == 'auto' else dt_rank, backend
         if backend == 'triton' or torch.cuda.is_available(): _triton()   # import it here, not in the forward pass
@@ -196,8 +217,8 @@ def A(self: SS2D):
 def features(self: SS2D, x): # (B, H, W, dim)
     "What is scanned, and the gate before its SiLU: (B, H, W, D) each."
     dim = self.in_proj.in_features
-    if x.ndim != 4 or x.shape[-1] != dim:
-        raise ValueError(f"SS2D takes (B, H, W, {dim}), channels last, and got {tuple(x.shape)}")
+    if x.ndim != 4 or x.shape[-1] != dim or 0 in x.shape[1:3]:
+        raise ValueError(f"SS2D takes (B, H, W, {dim}), channels last and at least one pixel, and got {tuple(x.shape)}")
     x, z = self.in_proj(x).chunk(2, -1)
     x = F.silu(self.conv(rearrange(x, 'b h w d -> b d h w')))
     return rearrange(x, 'b d h w -> b h w d'), z
@@ -241,4 +262,4 @@ def tokens_to_grid(
 ) -> torch.Tensor: # (B, H, W, D)
     "Put tokens on their grid. `scrambled` is for the authors' checkpoints and for ablations only."
     if not scrambled: return rearrange(tokens, 'b (h w) d -> b h w d', h=H, w=W)
-    return rearrange(rearrange(tokens, 'b l d -> b (d l)'), 'b (h w d) -> b h w d', h=H, w=W)
+    return rearrange(rearrange(tokens, 'b l d -> b (d l)'), 'b (h w d) -> b h w d', h=H, w=W, d=tokens.shape[-1])
