@@ -2,7 +2,8 @@
 
     figures.py NETWORK WEIGHTS PACKED OUT.json --parts valid test --views x1 x2 c0.5 --thresholds 0.5 --jobs 12
 
-PACKED is the folder that `lab.py pack` wrote. x2 is twice the size, c0.5 half the contrast."""
+PACKED is the folder that `lab.py pack` wrote. NETWORK is a name, such as pyramid, or pyramid:conv for the one without
+scans. x2 is twice the size, c0.5 half the contrast."""
 import argparse, json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -31,7 +32,8 @@ def count(task):
     "The counts of every n-th image, for each threshold."
     o, part, s, view, first = task
     torch.set_num_threads(1)
-    model = get_model(o.network)
+    name, _, mixer = o.network.partition(':')
+    model = get_model(name, **dict(mixer=mixer) if mixer else {})
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in torch.load(o.weights).items()})
     model, images = for_inference(model.eval()), torch.load(Path(o.packed)/f'{s}_{part}.pt', weights_only=False)
     counts = {t: Counts() for t in o.thresholds}
