@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from ..data.sets import standardize
-from .metrics import components, get_protocol, ground_truth, match_targets
+from .metrics import _cut, _pairs, _scores, components, get_protocol, match_targets
 from ..model.block import MiMBlock
 from ..model.network import MiM
 from ..model.ss2d import SS2D, scan_order
@@ -32,8 +32,9 @@ def judge(
     protocol='basicirstd', # name or `Protocol`
 ) -> dict: # 'found', 'missed', 'false': (n, 2) centroids (row, column)
     "Where a threshold is right, misses and is wrong."
-    p, truth = get_protocol(protocol), components(ground_truth(mask, protocol))
-    seen = components(score > threshold)
+    p = get_protocol(protocol)
+    (score, truth), = _pairs(_scores(score, from_logits=False)[0], mask, p)      # checked as the metrics check them
+    truth, seen = components(truth), components(score > _cut(threshold, from_logits=False))
     pairs = match_targets(truth.centroids, seen.centroids, p.radius, p.matching)
     return dict(found=truth.centroids[pairs[:, 0]], missed=np.delete(truth.centroids, pairs[:, 0], 0),
                 false=np.delete(seen.centroids, pairs[:, 1], 0))
@@ -81,6 +82,10 @@ def _watched(model, modules, keep): # keep: (name, module, inputs, output) -> No
         for m, mode in modes.items(): m.training = mode
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #b08a226a
+def _as_input(model, image):
+    "An image (H, W) as the network takes it: (1, 1, H, W), standardized, of its dtype and on its device."
+    return torch.tensor(standardize(image))[None, None].to(next(model.parameters()))
+
 @torch.inference_mode()
 def capture(
     model, # network; it looks in evaluation mode
@@ -91,8 +96,7 @@ def capture(
     "What happens in some modules while a network looks at an image."
     kept = {}
     def keep(name, *seen): kept[name] = take(*seen)
-    x = torch.tensor(standardize(image))[None, None].to(next(model.parameters()).device)
-    with _watched(model, modules, keep): model(x)
+    with _watched(model, modules, keep): model(_as_input(model, image))
     return {name: k for name, k in kept.items() if k is not None}
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #ec039a0e
@@ -136,27 +140,35 @@ def receptive_field(
     at=None, # (row, column) of the logit; None: the centre, (H//2, W//2)
 ) -> np.ndarray: # (H, W) mean |d logit / d pixel|, of the standardized image
     "The effective receptive field of one logit."
-    _check_field(model, images)
-    device, field = next(model.parameters()).device, 0.
-    y, x = at or (s//2 for s in images[0].shape)
+    (y, x), field = _check_field(model, images, at), 0.
     for image in images:
-        pixels = torch.tensor(standardize(image), device=device)[None, None].requires_grad_()
+        pixels = _as_input(model, image).requires_grad_()
         gradient, = torch.autograd.grad(first_output(model(pixels))[0, 0, y, x], pixels)
-        field = field + gradient[0, 0].abs()
+        field = field + gradient[0, 0].abs().float()
     return (field/len(images)).cpu().numpy()
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #de8b6a04
-def _check_field(model, images):
+def _place(at, sides):
+    "The pixel that is meant, if it is one."
+    y, x = at or (s//2 for s in sides)
+    if not (0 <= y < sides[0] and 0 <= x < sides[1]):
+        raise ValueError(f'at={at}: there is no such pixel in {sides[0]} × {sides[1]}')
+    return y, x
+
+def _check_field(model, images, at):
+    "The pixel that is meant, if the network can be asked about it."
     if model.training:
         raise ValueError('this network is in training mode, where dropout and batch norm are random; '
                          'call .eval() first')
-    if len({i.shape for i in images}) != 1:
-        raise ValueError(f'{len(images)} images of sizes {sorted({i.shape for i in images})}; give one or more of one '
-                         f'size')
+    shapes = sorted({np.shape(i) for i in images})
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        raise ValueError(f'{len(images)} images of shapes {shapes}; give a list of one or more (H, W), all of one size')
+    return _place(at, shapes[0])
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #3ea171c5
 def _distance(field, at):
-    (y, x), (H, W) = at or (s//2 for s in field.shape), field.shape
+    if not 0 < field.sum() < np.inf: raise ValueError(f'this field sums to {field.sum()}, so that it has no shares')
+    (y, x), (H, W) = _place(at, field.shape), field.shape
     return np.hypot(*np.ogrid[-y:H - y, -x:W - x])
 
 def field_radius(
@@ -165,6 +177,7 @@ def field_radius(
     at=None, # (row, column) of the logit; None: the centre
 ) -> float: # pixels
     "The radius of the smallest disk around the logit that holds a share of the field."
+    if not 0 <= share <= 1: raise ValueError(f'share={share}, expected 0…1')
     distance = _distance(field, at).ravel()
     order = np.argsort(distance, kind='stable')
     held = np.cumsum(field.ravel()[order], dtype=np.float64)
@@ -237,7 +250,7 @@ def relative_steps(
 ) -> np.ndarray: # (K, D, h, w); 1 is as usual, also in a channel that never listens
     "How large the step of each token is, compared with the mean of its channel."
     usual = delta.mean((2, 3), keepdims=True)
-    return np.where(usual > 0, delta/np.where(usual > 0, usual, 1), 1)
+    return np.where(usual == 0, 1, delta/np.where(usual == 0, 1, usual))
 
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #78ca40f4
 def padded_sides(
@@ -265,6 +278,14 @@ def _share_left(delta, A): # (D, L), (D, N) -> (D, N, L)
     S = delta.cumsum(-1)
     return torch.exp(A[..., None]*(S - S[:, :1])[:, None])
 
+# %% ../../nbs/book/14_what_the_network_sees.ipynb #c02622e0
+def _check_decay(delta, A, at, directions):
+    (K, D, h, w), (y, x) = delta.shape, at
+    if not (0 <= y < h and 0 <= x < w): raise ValueError(f'token {tuple(at)} is not on the grid of {h} × {w}')
+    if A.ndim != 3 or A.shape[:2] != (K, D): raise ValueError(f'A has shape {tuple(A.shape)}, expected ({K}, {D}, N)')
+    if not (A < 0).all(): raise ValueError('A is not negative everywhere, so that the states do not fade')
+    if len(directions) != K: raise ValueError(f'{len(directions)} directions, but Δ of {K}')
+
 # %% ../../nbs/book/14_what_the_network_sees.ipynb #55193c63
 def state_decay(
     delta, # (K, D, h, w), from `delta_maps`
@@ -275,7 +296,7 @@ def state_decay(
     "The share of what a token wrote that each state still holds after each later token, laid on the grid."
     delta, A = torch.as_tensor(delta).double(), torch.as_tensor(A).detach().cpu().double()
     (K, D, h, w), (y, x) = delta.shape, at
-    if not (0 <= y < h and 0 <= x < w): raise ValueError(f'token {tuple(at)} is not on the grid of {h} × {w}')
+    _check_decay(delta, A, at, directions)
     left = torch.zeros(K, D, A.shape[-1], h*w)
     for k, direction in enumerate(directions):
         order = scan_order(h, w, direction)

@@ -81,6 +81,15 @@ def components(
     sums = np.stack([np.bincount(ids, weights=v, minlength=n) for v in (rows, cols)], axis=1)
     return Components(labels, areas, sums / np.maximum(areas, 1)[:, None], (rows, cols, ids))
 
+# %% ../../nbs/book/09_metrics.ipynb #52c9ba14
+_MATCHINGS = 'greedy', 'optimal'
+
+def _points(a):
+    "Centroids as an array (n, 2); an empty list is none."
+    a = np.asarray(a, dtype=np.float64)
+    if a.size and (a.ndim != 2 or a.shape[1] != 2): raise ValueError(f'centroids have shape {a.shape}, expected (n, 2)')
+    return a.reshape(-1, 2)
+
 # %% ../../nbs/book/09_metrics.ipynb #c1b57e77
 def match_targets(
     targets, # (n, 2) centroids of the targets, in their order
@@ -89,8 +98,8 @@ def match_targets(
     matching='greedy', # 'greedy': first free component under `radius`; 'optimal': most pairs, then least total distance
 ) -> np.ndarray: # (k, 2) int64 pairs (target, component), by target
     "Pair targets with predicted components, each used at most once."
-    if matching not in ('greedy', 'optimal'): raise ValueError(f"matching is 'greedy' or 'optimal', got {matching!r}")
-    targets, predicted = (np.asarray(a, dtype=np.float64).reshape(-1, 2) for a in (targets, predicted))
+    if matching not in _MATCHINGS: raise ValueError(f"matching={matching!r}; use one of {', '.join(_MATCHINGS)}")
+    targets, predicted = (_points(a) for a in (targets, predicted))
     pairs = (_match_greedy if matching == 'greedy' else _match_optimal)(targets, predicted, radius)
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
@@ -115,6 +124,15 @@ def _match_optimal(targets, predicted, radius):
     price = np.where(d < radius, d, radius * (len(rows) + 1))
     return [(rows[r], cols[c]) for r, c in zip(*linear_sum_assignment(price)) if d[r, c] < radius]
 
+# %% ../../nbs/book/09_metrics.ipynb #a096ac7c
+def _check_protocol(p):
+    if p.truth not in MASK_RULES: raise ValueError(f"truth={p.truth!r}; use one of {', '.join(MASK_RULES)}")
+    if p.matching not in _MATCHINGS: raise ValueError(f"matching={p.matching!r}; use one of {', '.join(_MATCHINGS)}")
+    if not p.radius > 0: raise ValueError(f"radius={p.radius!r}; expected pixels above 0")
+    if p.size is not None and not (isinstance(p.size, int) and p.size > 0):
+        raise ValueError(f"size={p.size!r}; expected a whole number of pixels, or None for the native size")
+    if not 0 <= p.empty <= 1: raise ValueError(f"empty={p.empty!r}; expected an IoU, 0 to 1")
+
 # %% ../../nbs/book/09_metrics.ipynb #f543b2ab
 @dataclass(frozen=True)
 class Protocol:
@@ -125,6 +143,8 @@ class Protocol:
     radius: float = 3.           # a target is found strictly within this distance, px
     size: int | None = None      # side that images and masks are resized to; None: native
     empty: float = 0.            # IoU of an image without target and without prediction
+
+    def __post_init__(self): _check_protocol(self)
 
 # %% ../../nbs/book/09_metrics.ipynb #fe5e451b
 PROTOCOLS = {p.name: p for p in (
@@ -149,7 +169,6 @@ def ground_truth(
 ) -> np.ndarray: # bool, same shape
     "The target pixels of a mask under `protocol`."
     mask, rule = np.asarray(mask), get_protocol(protocol).truth
-    if rule not in MASK_RULES: raise ValueError(f"truth is one of {', '.join(MASK_RULES)}; got {rule!r}")
     if mask.dtype == bool or not mask.size: return mask.astype(bool)
     low, high = mask.min(), mask.max()
     if mask.dtype.kind in 'iu' and 0 <= low and high <= 255: return mask == 1 if high <= 1 else MASK_RULES[rule](mask)
@@ -162,6 +181,7 @@ def resize_nearest(
     size, # side of the square result, pixels
 ) -> np.ndarray: # (size, size), values of `mask` only
     "Resize to a square by taking the pixel under each new pixel's centre."
+    if size < 1 or not mask.size: raise ValueError(f'a mask of {mask.shape} cannot be resized to a side of {size}')
     rows, cols = (((np.arange(size) + .5) * n / size).astype(int) for n in mask.shape)
     return mask[rows[:, None], cols]
 
@@ -183,16 +203,28 @@ class Counts:
 
     def __add__(self, other): return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
+# %% ../../nbs/book/09_metrics.ipynb #a52a94db
+def _both_bool(predicted, target):
+    "Both as boolean arrays, if they hold nothing but 0 and 1 and have one shape."
+    predicted, target = np.asarray(predicted), np.asarray(target)
+    for name, x in (('predicted', predicted), ('target', target)):
+        if not (x.dtype == bool or ((x == 0) | (x == 1)).all()):
+            raise ValueError(f'{name} ({x.dtype}) holds more than 0 and 1; compare scores with a threshold, and make '
+                             f'a target with ground_truth(mask)')
+    if predicted.shape != target.shape:
+        raise ValueError(f'predicted has shape {predicted.shape} and target {target.shape}; they differ')
+    return predicted.astype(bool, copy=False), target.astype(bool, copy=False)
+
 # %% ../../nbs/book/09_metrics.ipynb #c0f4dac7
 def count_image(
-    predicted, # (H, W) bool
-    target, # (H, W) bool
+    predicted, # (H, W) bool, or 0 and 1
+    target, # (H, W) bool, or 0 and 1, see `ground_truth`
     protocol='basicirstd', # name or `Protocol`
     legacy_area=False, # count false area with the field's old slip, see below
     truth=None, # `components(target)`, if at hand
 ) -> Counts: # of this image
     "Count pixels, targets and false alarms of one image."
-    protocol = get_protocol(protocol)
+    protocol, predicted, target = get_protocol(protocol), *_both_bool(predicted, target)
     truth, found = truth or components(target), components(predicted)
     pairs = match_targets(truth.centroids, found.centroids, protocol.radius, protocol.matching)
     false = np.delete(found.areas, pairs[:, 1])
@@ -206,6 +238,7 @@ def count_image(
 def _cut(threshold, from_logits):
     "The value that scores are compared with."
     if not 0 <= threshold <= 1: raise ValueError(f'threshold is a probability between 0 and 1, got {threshold}')
+    threshold = float(threshold)   # a NumPy scalar would not be rounded to the precision of the scores
     if not from_logits: return threshold
     return math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - .5)
 
@@ -223,13 +256,14 @@ def _maps(x, name):
 def _scores(score, from_logits):
     "Check a score map and return it as (B, H, W)."
     score = _maps(score, 'score')
+    if score.dtype.kind not in 'biuf': raise TypeError(f'score has dtype {score.dtype}, expected real numbers')
     if score.dtype == bool: return score.astype(np.float32), False
     if not score.size: raise ValueError(f'score is empty: {score.shape}')
     low, high = float(score.min()), float(score.max())
     if math.isnan(low):
         raise ValueError(f'score holds {int(np.isnan(score).sum())} NaN; a network that diverged has no metrics')
     if not from_logits and not (0 <= low and high <= 1):
-        raise ValueError(f'score runs from {low:.4g} to {high:.4g}, not from 0 to 1; if these are logits, pass '
+        raise ValueError(f'score runs from {low} to {high}, not from 0 to 1; if these are logits, pass '
                          f'from_logits=True')
     return score, from_logits
 
@@ -272,8 +306,8 @@ def update(self:SegmentationMetrics,
     "Add one image or a batch; returns itself."
     score, from_logits = _scores(score, from_logits)
     cut = _cut(self.threshold, from_logits)
-    for s, t in _pairs(score, target, self.protocol):
-        self.counts = self.counts + count_image(s > cut, t, self.protocol, self.legacy_area)
+    new = [count_image(s > cut, t, self.protocol, self.legacy_area) for s, t in _pairs(score, target, self.protocol)]
+    self.counts = sum(new, self.counts)
     return self
 
 # %% ../../nbs/book/09_metrics.ipynb #56a9d0d9
@@ -287,7 +321,8 @@ def summarize(
     ratio = lambda a, b, undefined: a / b if b else undefined
     false = c.predicted_pixels - c.intersection
     return dict(IoU=ratio(c.intersection, c.target_pixels + false, empty), nIoU=c.sum_iou / c.images,
-        Pd=ratio(c.found, c.targets, math.nan), Fa=c.false_area / c.pixels, Fa_pixel=false / c.pixels,
+        Pd=ratio(c.found, c.targets, math.nan), Fa=ratio(c.false_area, c.pixels, math.nan),
+        Fa_pixel=ratio(false, c.pixels, math.nan),
         precision=ratio(c.intersection, c.predicted_pixels, math.nan),
         recall=ratio(c.intersection, c.target_pixels, math.nan),
         false_per_image=c.false_components / c.images, **{k: v for k, v in asdict(c).items() if k != 'sum_iou'})
@@ -327,8 +362,9 @@ class ThresholdSweep:
     ):
         self.protocol = get_protocol(protocol)
         self.thresholds = np.linspace(0, 1, 21) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
-        if self.thresholds.ndim != 1 or not len(self.thresholds) or (np.diff(self.thresholds) <= 0).any():
-            raise ValueError('thresholds must be a list of increasing probabilities')
+        if self.thresholds.ndim != 1 or not len(self.thresholds) or not (np.diff(self.thresholds) > 0).all():
+            raise ValueError(f'thresholds={thresholds!r}, expected a list of increasing probabilities')
+        for t in self.thresholds[[0, -1]]: _cut(t, False)
         self.reset()
 
     def reset(self):
@@ -341,9 +377,11 @@ def update(self:ThresholdSweep, score, target, *, from_logits=False):
     "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
     score, from_logits = _scores(score, from_logits)
     cuts = [_cut(t, from_logits) for t in self.thresholds]
+    new = self.counts
     for s, t in _pairs(score, target, self.protocol):
         truth = components(t)
-        self.counts = [c + count_image(s > cut, t, self.protocol, truth=truth) for c, cut in zip(self.counts, cuts)]
+        new = [c + count_image(s > cut, t, self.protocol, truth=truth) for c, cut in zip(new, cuts)]
+    self.counts = new
     return self
 
 # %% ../../nbs/book/09_metrics.ipynb #4ba5a0e3
@@ -354,20 +392,29 @@ def compute(self:ThresholdSweep):
     out = dict(threshold=self.thresholds, **{k: np.array([r[k] for r in rows]) for k in rows[0]})
     out['TPR'] = out['recall']
     negative = out['pixels'] - out['target_pixels']
-    out['FPR'] = (out['predicted_pixels'] - out['intersection']) / np.maximum(negative, 1)
+    out['FPR'] = (out['predicted_pixels'] - out['intersection']) / np.where(negative > 0, negative, math.nan)
     x, y = np.r_[1, out['FPR'], 0], np.r_[1, out['TPR'], 0]
     out['auc'] = float(((x[:-1] - x[1:]) * (y[:-1] + y[1:]) / 2).sum())
     return out
 
 # %% ../../nbs/book/09_metrics.ipynb #2332e363
+def _without(counts, pixels):
+    pixels = list(pixels)
+    if min(pixels, default=0) < 0 or sum(pixels) > counts.pixels:
+        raise ValueError(f'{pixels} pixels cannot be left out of {counts.pixels}')
+    counts.pixels -= sum(pixels)
+
 @patch
 def leave_out(self:SegmentationMetrics,
-    pixels, # of the images that were added last, how many count nowhere
-): self.counts.pixels -= sum(pixels)
+    pixels, # of each image that was added last, how many count nowhere
+):
+    "Takes pixels that count nowhere out of those that Fa is divided by."
+    _without(self.counts, pixels)
 
 @patch
 def leave_out(self:ThresholdSweep, pixels):
-    for c in self.counts: c.pixels -= sum(pixels)
+    "As `SegmentationMetrics.leave_out`, at every threshold."
+    for c in self.counts: _without(c, pixels)
 
 # %% ../../nbs/book/09_metrics.ipynb #1a9e6a5d
 def learner_metrics(
@@ -377,6 +424,7 @@ def learner_metrics(
 ) -> list: # fastai metrics, one a name, for `Learner(metrics=…)`
     "Metrics for a fastai Learner whose model gives logits."
     from fastai.metrics import Metric
+    names = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
     shared = SegmentationMetrics(protocol, threshold)
 
     class CountedMetric(Metric):

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'MiMConfig', 'conv_bn_relu', 'Stem', 'SentenceMerge', 'Wor
            'ResBlock', 'DecoderStage', 'Refine', 'Head', 'MiM', 'register_model', 'list_models', 'get_model']
 
 # %% ../../nbs/book/05_network.ipynb #aa212960
-import dataclasses, math
+import dataclasses, math, numbers
 from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
@@ -48,24 +48,36 @@ class MiMConfig:
 # %% ../../nbs/book/05_network.ipynb #ff81c8ed
 _CHOICES = dict(word_stride=(1, 2, 4), sentence_stride=(4, 8, 16), inner=('all', 'first', 'none'),
                 inner_mixer=('ssm', 'conv'), ffn=(None, 'conv'), initial_sentences=('zero', 'stem'),
-                head_stride=(8, 4, 2, 1), head_words=(False, True), side_outputs=(False, True))
+                head_stride=(8, 4, 2, 1), head_words=(False, True), side_outputs=(False, True),
+                scrambled=(False, True))
+_LEAST = dict(in_channels=1, word_dim=1, sentence_dim=4, d_state=1, head_dim=1, head_blocks=0, image_dim=0)
 
 # %% ../../nbs/book/05_network.ipynb #fb78230a
+def _is_whole(value, least): return isinstance(value, numbers.Integral) and value >= least
+
 def _check_values(config):
     "Refuse a field with a value that it cannot have."
     for name, allowed in _CHOICES.items():
         if getattr(config, name) not in allowed:
             raise ValueError(f"{name}={getattr(config, name)!r} is not possible; use one of {allowed}")
-    if not 2 <= len(config.depths) <= 4 or min(config.depths) < 1:
+    for name, least in _LEAST.items():
+        value = getattr(config, name)
+        if not _is_whole(value, least) and not (name == 'head_dim' and value is None):
+            raise ValueError(f"{name}={value!r}; use a whole number of at least {least}")
+    if not 2 <= len(config.depths) <= 4 or not all(_is_whole(d, 1) for d in config.depths):
         raise ValueError(f"depths={config.depths}: two to four stages of at least one block each are needed")
     if config.prior is not None and not 0 < config.prior < 1:
         raise ValueError(f"prior={config.prior!r} is no probability; use one between 0 and 1, or None")
+    if not 0 <= config.dropout < 1: raise ValueError(f"dropout={config.dropout!r}; use a probability from 0 to below 1")
 
 # %% ../../nbs/book/05_network.ipynb #0c809d88
 def _check_pairs(config):
     "Refuse fields that do not go together."
     if config.word_stride >= config.sentence_stride:
         raise ValueError(f"word_stride={config.word_stride} must be less than sentence_stride={config.sentence_stride}")
+    if (config.side_outputs or config.head_blocks) and config.head_stride >= config.sentence_stride//2:
+        raise ValueError(f"side_outputs={config.side_outputs} and head_blocks={config.head_blocks} go with a head that "
+                         f"doubles the decoder's resolution; lower head_stride={config.head_stride}")
     if config.image_dim and config.head_stride > 1:
         raise ValueError(f"image_dim={config.image_dim} goes with head_stride=1; a head at stride {config.head_stride} "
                          f"does not come near the image")
@@ -79,6 +91,8 @@ def _check_pairs(config):
 # %% ../../nbs/book/05_network.ipynb #69ac5009
 def _check_config(config):
     "Refuse a configuration that cannot work."
+    if not isinstance(config.depths, (tuple, list)):
+        raise TypeError(f"depths={config.depths!r}; give the blocks of each stage, such as (2, 4, 9, 2)")
     object.__setattr__(config, 'depths', tuple(config.depths))
     _check_values(config)
     _check_pairs(config)
@@ -266,6 +280,8 @@ class MiM(nn.Module):
     channels_innermost = True # in memory, of all maps
     def __init__(self, config: MiMConfig | None = None):
         super().__init__()
+        if not isinstance(config, MiMConfig | None):
+            raise TypeError(f"config={config!r} is no MiMConfig; `get_model` builds a network from its name")
         self.config = config = config or MiMConfig()
         stages, p = len(config.depths), config.sentence_stride//config.word_stride
         dims = [config.sentence_dim*2**i for i in range(stages)]
@@ -289,6 +305,7 @@ def multiple(self: MiM):
 @patch
 def _prepare(self: MiM, x):
     "Check, repeat one channel to those that the network wants, pad"
+    if not torch.is_tensor(x): raise TypeError(f"expected a tensor (B, C, H, W), got a {type(x).__name__}")
     if x.ndim != 4:
         raise ValueError(f"expected images of shape (B, C, H, W), got {tuple(x.shape)}; add the missing axes, e.g. "
                          f"image[None, None]")
@@ -296,6 +313,7 @@ def _prepare(self: MiM, x):
         raise TypeError(f"expected floating point images, got {x.dtype}; standardize them first, e.g. (x - "
                         f"x.mean())/x.std()")
     (C, H, W), wanted = x.shape[1:], self.config.in_channels
+    if not x.shape[0]: raise ValueError(f"a batch of shape {tuple(x.shape)} holds no image")
     if min(H, W) < 16: raise ValueError(f"an image of {H}×{W} pixels is too small; both sides must be at least 16")
     if C not in (1, wanted):
         raise ValueError(f"images have {C} channels, this network takes {wanted}; pass one channel, or {wanted}")
@@ -335,11 +353,11 @@ def encode(self: MiM, x): # (B, 1 or in_channels, H, W)
 # %% ../../nbs/book/05_network.ipynb #8e51f96c
 @patch
 def forward(self: MiM, x): # (B, 1 or in_channels, H, W)
-    (H, W), x = x.shape[-2:], self._prepare(x)
+    given, x = x, self._prepare(x)
     shared, encoded, words = self._encode(x)
     y = encoded[-1]
     for stage, e in zip(self.decoder, encoded[-2::-1]): y = stage(y, e)
-    y = self.head(y, shared, x, words)
+    y, (H, W) = self.head(y, shared, x, words), given.shape[-2:]
     return y[..., :H, :W] if torch.is_tensor(y) else [t[..., :H, :W] for t in y]
 
 # %% ../../nbs/book/05_network.ipynb #41080488
@@ -370,6 +388,7 @@ def register_model(
     builder # Called with the keyword changes; returns an nn.Module
 ):
     "Add a network to those that `get_model` knows."
+    if not callable(builder): raise TypeError(f"builder={builder!r} cannot be called; give a class or a function")
     _MODELS[name] = builder
 
 # %% ../../nbs/book/05_network.ipynb #863e2462

@@ -58,8 +58,9 @@ def _areas(logits, target, pooled):
 
 # %% ../../nbs/book/08_losses.ipynb #057733b6
 def _check_smooth(smooth):
-    if not smooth > 0:
-        raise ValueError(f"smooth={smooth}; it must be above 0, or an empty mask gives 0/0. For next to none use 1e-6.")
+    if not 0 < smooth < math.inf:
+        raise ValueError(f"smooth={smooth}; it must be a number above 0, or an empty mask gives 0/0. For next to none "
+                         f"use 1e-6.")
 
 # %% ../../nbs/book/08_losses.ipynb #1a91ebec
 def dice_loss(
@@ -107,7 +108,8 @@ def bce_loss(
     pos_weight=None # weight of target pixels, above 0; None is 1
 ): # scalar, at least float32
     "Binary cross-entropy from logits, mean over all pixels."
-    if pos_weight is not None and not pos_weight > 0: raise ValueError(f"pos_weight={pos_weight}, expected above 0")
+    if pos_weight is not None and not 0 < pos_weight < math.inf:
+        raise ValueError(f"pos_weight={pos_weight}, expected a number above 0")
     logits, target = _prepare(logits, target)
     weight = None if pos_weight is None else logits.new_tensor(float(pos_weight))
     return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
@@ -120,7 +122,7 @@ def focal_loss(
     alpha=0.25 # weight of target pixels; background gets 1 - alpha
 ): # scalar, at least float32
     "Focal loss (Lin et al., 2017), mean over all pixels."
-    if not gamma >= 0: raise ValueError(f"gamma={gamma}, expected at least 0")
+    if not 0 <= gamma < math.inf: raise ValueError(f"gamma={gamma}, expected a number of at least 0")
     if not 0 <= alpha <= 1: raise ValueError(f"alpha={alpha}, expected 0…1")
     logits, target = _prepare(logits, target)
     log_p, log_q = F.logsigmoid(logits), F.logsigmoid(-logits)          # q = 1 - p
@@ -173,10 +175,19 @@ LOSSES = {'dice': dice_loss, 'generalized_dice': generalized_dice_loss, 'soft_io
 
 # %% ../../nbs/book/08_losses.ipynb #d22e6c02
 def mask_edges(
-    mask # (B, 1, H, W) in 0…1
-) -> torch.Tensor: # (B, 1, H, W) in 0…1
+    mask # (B, 1, H, W) in 0…1, or bool
+) -> torch.Tensor: # (B, 1, H, W) float32 in 0…1
     "Dilation less erosion by 3 × 3 pixels: the outline, two pixels wide."
+    mask = mask.float()
     return F.max_pool2d(mask, 3, 1, 1) + F.max_pool2d(-mask, 3, 1, 1)
+
+# %% ../../nbs/book/08_losses.ipynb #6b1c107d
+def _check_supervision(s):
+    if not callable(s.loss): raise TypeError(f"loss={s.loss!r} is no function; use one such as LOSSES['dice']")
+    if wrong := set(s.supervision) - {'mask', 'edge'}:
+        raise ValueError(f"supervision={s.supervision}: {sorted(wrong)} is unknown; give a tuple of 'mask' and 'edge'")
+    if s.weights is not None and not (all(0 <= w < math.inf for w in s.weights) and sum(s.weights) > 0):
+        raise ValueError(f"weights={s.weights}, expected numbers of at least 0, and one above it")
 
 # %% ../../nbs/book/08_losses.ipynb #6570bc48
 class SupervisedLoss:
@@ -184,18 +195,20 @@ class SupervisedLoss:
     def __init__(self,
         loss=dice_loss, # What is wrapped
         supervision=(), # The network's `supervision`; empty: every output is compared with the mask
-        weights=None # Weight of each output; None: all the same
-    ): self.loss, self.supervision, self.weights = loss, tuple(supervision), weights
+        weights=None # Weight of each output, none below 0; None: all the same
+    ):
+        self.loss, self.supervision = loss, tuple(supervision)
+        self.weights = None if weights is None else tuple(weights)
+        _check_supervision(self)
 
     def __call__(self, outputs, target):
         if torch.is_tensor(outputs): return self.loss(outputs, target)
         kinds, weights = self.supervision or ('mask',)*len(outputs), self.weights or (1.,)*len(outputs)
+        if not outputs: raise ValueError("there are no outputs: the network gave an empty tuple or list")
         if not len(kinds) == len(weights) == len(outputs):
             raise ValueError(f"{len(outputs)} outputs, but {len(kinds)} kinds of supervision and {len(weights)} "
                              f"weights; pass the network's own `supervision`")
-        targets = {'mask': target, 'edge': mask_edges(target.float()) if 'edge' in kinds else None}
-        if wrong := set(kinds) - set(targets):
-            raise ValueError(f"supervision {sorted(wrong)} is unknown; use 'mask' or 'edge'")
+        targets = {'mask': target, 'edge': mask_edges(target) if 'edge' in kinds else None}
         return sum(w*self.loss(y, targets[k]) for w, k, y in zip(weights, kinds, outputs)) / sum(weights)
 
 # %% ../../nbs/book/08_losses.ipynb #60dcc455
@@ -211,6 +224,7 @@ _LOGITS = re.compile(r'(^|\.)(heads?|sides|final)(\.|$)')
 
 def _logit_layers(model, probability):
     "The layers with a bias that make logits, or what else a network says, and the mean that says this probability."
+    if not 0 < probability < 1: raise ValueError(f'probability={probability}, expected one between 0 and 1')
     if hasattr(model, 'prior_layers'): return model.prior_layers(probability)
     layers = [m for name, m in model.named_modules() if _LOGITS.search(name) and isinstance(m, nn.Conv2d)
               and m.out_channels == 1 and m.bias is not None]
@@ -221,7 +235,7 @@ def _logit_layers(model, probability):
 # %% ../../nbs/book/08_losses.ipynb #5ce8b539
 def set_prior(
     model, # network
-    probability, # that it shall say everywhere
+    probability, # that it shall say everywhere, between 0 and 1
     seed=0, # of the noise
 ):
     "Sets the biases of the layers that make logits, so that the mean logit of a new network is `probability`'s."
@@ -229,10 +243,12 @@ def set_prior(
     def shift(layer, _, y):
         layer.bias += wanted - y.mean()
         return y + (wanted - y.mean())
-    statistics = {k: v.clone() for k, v in model.named_buffers()}
+    modes, statistics = {m: m.training for m in model.modules()}, {k: v.clone() for k, v in model.named_buffers()}
     hooks = [m.register_forward_hook(shift) for m in layers]
+    images = torch.randn(2, 1, 128, 128, generator=noise).to(layers[0].bias)   # device and dtype
     try:
-        with torch.no_grad(): model.train()(torch.randn(2, 1, 128, 128, generator=noise))
+        with torch.no_grad(): model.train()(images)
     finally:
         for h in hooks: h.remove()
         for k, v in model.named_buffers(): v.copy_(statistics[k])
+        for m, mode in modes.items(): m.training = mode
