@@ -21,6 +21,7 @@ from .on_gpu import PRECISIONS, DeviceScores, computing_in, for_gpu
 from .weights import load_weights
 from ..files import to_json, write_whole
 from ..kernels.benchmark import describe
+from ..measure.evaluation import torch_device
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b1267043
 def scene(
@@ -100,7 +101,6 @@ def check_scores(device, shapes=((256, 256), (480, 640), (333, 500))) -> dict: #
     return {p: dict(zip(('difference', 'pixels_changed', 'pixels'), row)) for p, row in found.items()}
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b6a30c16
-# size -> [ms]
 def time_new_sizes(device, sizes=((480, 640), (500, 333), (288, 384), (720, 1280), (200, 210), (512, 640))) -> dict:
     "size -> ms of the first, second and third call, at sizes that come for the first time."
     detector = Detector(device=device)
@@ -195,8 +195,10 @@ def steady_rate(
     times, # s, when each result was written
 ) -> float: # results a second
     "How fast results come after the first quarter of them."
-    times = sorted(times)
-    first = len(times) // 4
+    times, first = sorted(times), len(times) // 4
+    if not times or times[first] == times[-1]:
+        raise ValueError(f'a rate needs results written one after the other, got {len(times)} at once; take more '
+                         f'images')
     return (len(times) - 1 - first) / (times[-1] - times[first])
 
 # %% ../../nbs/workshop/detection/benchmark.ipynb #bdab581e
@@ -256,13 +258,24 @@ def _parts(device, tmp, quick, left):
     yield 'all_outputs', lambda: time_folder(device, tmp, ['csv', 'json', 'overlay', 'mask'], **small())
     yield 'film', lambda: time_film(device, tmp, **small())
 
+# %% ../../nbs/workshop/detection/benchmark.ipynb #05b89bd8
+def _check_parts(only, parts):
+    "`ValueError` for a name that is no part."
+    if unknown := [name for name in only or () if name not in parts]:
+        raise ValueError(f"only={unknown}: there is no such part; take some of {', '.join(parts)}")
+
 # %% ../../nbs/workshop/detection/benchmark.ipynb #b91c7c26
-# part -> figures, or what went wrong
-def run(device=None, quick=False, only=None, limit=150, show=lambda *_: None) -> dict:
-    "Part -> figures or what went wrong, in at most about `limit` seconds; `only` names the parts that are wanted."
-    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    start = time.perf_counter()
+def run(
+    device=None, # 'cpu', 'cuda', 'cuda:1'; None: a GPU if there is one
+    quick=False, # few and small images
+    only=None, # names of parts; None: all of them
+    limit=150, # s, about, for all of it
+    show=lambda *_: None, # called with the name of each part, its figures and its seconds
+) -> dict: # part -> figures, or what went wrong
+    "All parts, one after the other."
+    device, start = str(torch_device(device)), time.perf_counter()
     left = lambda: limit - (time.perf_counter() - start)
+    _check_parts(only, [name for name, _ in _parts(device, None, quick, left)])
     result = describe(device.partition(':')[0]) | dict(device=device, cores=os.cpu_count())
     with tempfile.TemporaryDirectory() as tmp:
         for name, measure in _parts(device, Path(tmp), quick, left):
@@ -285,7 +298,8 @@ def main(arguments=None):
     parser.add_argument('--limit', type=float, default=150, help='seconds for all of it (default: 150)')
     options = parser.parse_args(arguments)
     def show(name, found, seconds): print(f'{name} ({seconds:.1f} s): {to_json(found)}', flush=True)
-    result = run(options.device, options.quick, options.only, options.limit, show)
+    try: result = run(options.device, options.quick, options.only, options.limit, show)
+    except ValueError as e: parser.error(e)
     if options.json: write_whole(options.json, to_json(result, indent=1) + '\n')
 
 if __name__ == '__main__' and '__file__' in globals(): main()   # python -m, not the notebook

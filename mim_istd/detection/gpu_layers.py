@@ -15,6 +15,7 @@ from ..kernels.common import INTERPRETED, takes
 from ..kernels.inference import by_taps, convolve, gate_residual, norm_rows
 from ..model.block import ConvMixer, MiMBlock
 from ..model.layers import CBAM
+from ..model.scan import _followed
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #cd9932df
 def _fits(
@@ -22,10 +23,12 @@ def _fits(
     growth=1, # numbers of the largest map that the layer makes, for each of `x`
 ):
     "Whether the kernels can read a tensor, and count what lies in it."
-    plain = torch.is_autocast_enabled(x.device.type) or torch.is_grad_enabled() and x.requires_grad
-    return (takes(x) and x.dtype == torch.float32 and not plain
-            and x.numel() > 0 and x[0].numel()*max(1, growth) < 2**31 and len(x) < 2**16
+    if not takes(x) or x.dtype != torch.float32: return False
+    plain = torch.is_autocast_enabled(x.device.type) or torch.is_grad_enabled() and x.requires_grad or _followed(x)
+    return (not plain and x.numel() > 0 and x[0].numel()*max(1, growth) < 2**31 and len(x) < 2**16
             and (INTERPRETED or torch.cuda.get_device_capability(x.device) >= (8, 0)))
+
+def _alike(x, weight): return x.dtype == weight.dtype and x.device == weight.device
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #006d404e
 def _is_known(layer):
@@ -48,7 +51,8 @@ class FastConv(nn.Module):
         self.register_buffer('shift', bias.to(self.by_taps), persistent=False)
         self.channels, self.growth = layer.in_channels, layer.out_channels/layer.in_channels/self.stride**2
 
-    def fits(self, x): return x.ndim == 4 and x.shape[1] == self.channels and _fits(x, self.growth)
+    def fits(self, x):
+        return x.ndim == 4 and x.shape[1] == self.channels and _alike(x, self.by_taps) and _fits(x, self.growth)
 
     def forward(self, x):
         if not self.fits(x): return self.plain(x)
@@ -89,7 +93,8 @@ class FastNorm(nn.LayerNorm):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x):
-        if x.shape[-1:] != self.normalized_shape or not _fits(x[None]): return super().forward(x)
+        known = x.shape[-1:] == self.normalized_shape and _alike(x, self.weight) and _fits(x[None])
+        if not known: return super().forward(x)
         return norm_rows(x, self.weight, self.bias, self.eps)
 
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #838e2f90
@@ -115,7 +120,7 @@ def _outside(module):
 # %% ../../nbs/workshop/detection/gpu_layers.ipynb #6b2309ff
 def _put_convolutions(network):
     "Faster convolutions in every sequence of layers"
-    for parent in [m for m in _outside(network) if isinstance(m, nn.Sequential)]:
+    for parent in [m for m in _outside(network) if type(m) is nn.Sequential]:
         layers = list(parent._modules.items())
         for (name, layer), (after, behind) in zip(layers, layers[1:] + [(None, None)]):
             if not _is_known(layer): continue

@@ -55,20 +55,63 @@ def _half(precision, device):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16', cache_enabled=False)
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #7e816e90
+def _places():
+    "What has a precision by the newer names, each with what it follows; nothing before PyTorch 2.9."
+    b = torch.backends
+    if not hasattr(b, 'fp32_precision'): return []
+    own = [(place, b.cudnn) for place in (b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn)]
+    return [*own, (b.cudnn, b), (b.mkldnn.matmul, b.mkldnn), (b, None)]
+
+def _set_tf32(on):
+    torch.backends.cudnn.allow_tf32 = on
+    torch.set_float32_matmul_precision('high' if on else 'highest')
+    for place, _ in _places()[:3]: place.fp32_precision = 'tf32' if on else 'ieee'
+    # what follows is to follow nothing else, also where `cudnn.flags` takes the others back
+    for place, _ in _places()[3:]: place.fp32_precision = 'none'
+
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #880e89db
+def _readable(read):
+    try: return read()
+    except RuntimeError: return None   # the newer names say something for which there is no older one
+
+def _way_back():
+    "A function that makes the process's precision what it is now."
+    cudnn = _readable(lambda: torch.backends.cudnn.allow_tf32)
+    products = _readable(torch.get_float32_matmul_precision)
+    follows = lambda place, above: above is not None and place.fp32_precision == above.fp32_precision
+    new = [(place, 'none' if follows(place, above) else place.fp32_precision) for place, above in _places()]
+    def back():
+        if cudnn is not None: torch.backends.cudnn.allow_tf32 = cudnn
+        if products is not None: torch.set_float32_matmul_precision(products)
+        for place, name in new: place.fp32_precision = name
+    return back
+
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #61c8b14c
+_INSIDE, _DOOR = {}, threading.Lock()   # who is inside: TF32 or not, in their order
+
+@contextlib.contextmanager
+def _tensor_cores(tf32):
+    "Within this context TF32 is used or not, by the whole process; of several threads the last to come decides."
+    me = object()
+    with _DOOR:
+        if not _INSIDE: _INSIDE['back'] = _way_back()
+        _INSIDE[me] = tf32
+        _set_tf32(tf32)
+    try: yield
+    finally:
+        with _DOOR:
+            del _INSIDE[me]
+            if len(_INSIDE) > 1: _set_tf32([*_INSIDE.values()][-1])
+            else: _INSIDE.pop('back')()
+
+# %% ../../nbs/workshop/detection/on_gpu.ipynb #7612c9c9
 @contextlib.contextmanager
 def computing_in(
-    precision, # of `PRECISIONS`
+    precision, # of `PRECISIONS`; `ValueError` for another one
     device, # where the network is
 ):
     "Within this context convolutions and products are computed so; a processor has no TF32 and takes float32 for it."
-    cudnn, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    try:
-        torch.backends.cudnn.allow_tf32 = precision == 'tf32'
-        torch.set_float32_matmul_precision('high' if precision == 'tf32' else 'highest')
-        with _half(precision, torch.device(device)): yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = cudnn
-        torch.set_float32_matmul_precision(products)
+    with _tensor_cores(check_precision(precision) == 'tf32'), _half(precision, torch.device(device)): yield
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #a310aa60
 def _is_constant(x, **over):
@@ -249,6 +292,8 @@ def _pinned(shape, device, dtype=torch.float32):
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #7a5f8018
 def _together(images, device):
     "Images of one shape as one tensor (B, H, W) of the host, uint8 if all are, else float32."
+    if len(shapes := {image.shape for image in images}) != 1 or len(images[0].shape) != 2:
+        raise ValueError(f'images of one shape (H, W) are expected, got {sorted(shapes)}; start others by themselves')
     kind = torch.uint8 if all(image.dtype == np.uint8 for image in images) else torch.float32
     sent = _pinned((len(images), *images[0].shape), device, kind)
     for place, image in zip(sent.numpy(), images): place[:] = image
@@ -294,7 +339,7 @@ def start(self:DeviceScores,
 ): # function that waits, and returns a list of (H, W) float32, or of the exception in the place of one
     "Queue the work of some images."
     sent = _together(images, self.device)
-    with _on(self.device), computing_in(self.precision, self.device):
+    with self.recorded.lock, _on(self.device), computing_in(self.precision, self.device):
         if not self.compiled: self._compile()
         scores = self._try(sent)
         back = _pinned(scores.shape, self.device).copy_(scores, non_blocking=True)
