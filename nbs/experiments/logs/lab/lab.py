@@ -131,20 +131,21 @@ def figures(model, images, scale=1, contrast=1):
     "Predicted masks of whole images in their order, fp32, as packed bits; at another scale the true ones too."
     model.eval()
     groups, bits, true = {}, {}, {}
+    def predict(part, bits, true):
+        x, y = (torch.stack(t) for t in zip(*(images.whole(i) for i in part)))
+        if scale != 1:
+            again = lambda t: F.interpolate(t.float(), scale_factor=scale, mode='bilinear', antialias=scale < 1)
+            x, y = again(x), (again(y) >= .5).float()
+        p = (first_output(model(contrast*x)) > 0).cpu().numpy()[:, 0]
+        y = y.cpu().numpy()[:, 0] > 0 if scale != 1 else p
+        for i, a, t in zip(part, p, y): bits[i], true[i] = a, t
     for i, shape in enumerate(images.shapes): groups.setdefault(tuple(shape), []).append(i)
-    # every size is new, and planning for it would take cuDNN longer than computing
-    with _flags, torch.backends.cudnn.flags(enabled=len(groups) == 1, benchmark=False, allow_tf32=False):
+    with _flags:
         for shape, members in groups.items():
             most = max(1, int(2**21 // (shape[0]*shape[1]*scale**2))) # 8 images of 512 x 512
-            for k in range(0, len(members), most):
-                part = members[k:k+most]
-                x, y = (torch.stack(t) for t in zip(*(images.whole(i) for i in part)))
-                if scale != 1:
-                    again = lambda t: F.interpolate(t.float(), scale_factor=scale, mode='bilinear', antialias=scale < 1)
-                    x, y = again(x), (again(y) >= .5).float()
-                p = (first_output(model(contrast*x)) > 0).cpu().numpy()[:, 0]
-                y = y.cpu().numpy()[:, 0] > 0 if scale != 1 else p
-                for i, a, t in zip(part, p, y): bits[i], true[i] = a, t
+            # where a size is rare, planning for it would take cuDNN longer than computing
+            with torch.backends.cudnn.flags(enabled=len(members) > 16, benchmark=False, allow_tf32=False):
+                for k in range(0, len(members), most): predict(members[k:k+most], bits, true)
     model.train()
     flat = lambda d: np.packbits(np.concatenate([d[i].ravel() for i in range(len(d))]))
     found = dict(bits=flat(bits), shapes=np.array([bits[i].shape for i in range(len(bits))], np.int32))
