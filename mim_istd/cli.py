@@ -6,11 +6,11 @@
 __all__ = ['main']
 
 # %% ../nbs/workshop/cli.ipynb #6c03ebdd
-import contextlib, os, re, signal, sys, tempfile
+import atexit, contextlib, os, re, shlex, signal, sys, tempfile
 from pathlib import Path
 
 from .command.detect import progress_bar, run_demo, run_detect, run_table, try_to_write
-from .command.options import build_parser, complain, pass_on
+from .command.options import build_parser, check_ignore, complain, counted, pass_on
 from .files import list_weights
 
 # %% ../nbs/workshop/cli.ipynb #38896bd8
@@ -34,7 +34,7 @@ def _train(args):
     from mim_istd.training.loop import train
     learn = train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
                   max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
-    for line in _found_nothing(learn.run_folder.rows, args.weights): print(line)
+    for line in _what_next(learn.run_folder, args): print(line)
     _calibrate_run(out, data, args)
     print(_outcome(out))
 
@@ -45,30 +45,51 @@ def _begun(out):
     return load_state(out/'last.pt')['card']
 
 def _network(card):
-    "The network of a run, as `train` takes it."
+    "The network of a run, as `train` takes it, with all its fields: `pyramid` is a name of several networks."
     from mim_istd.model.configurations import read_config
-    from mim_istd.model.network import MiMConfig
+    from mim_istd.model.network import MiMConfig, get_model
     config = read_config(card['config'])
-    return config['model'] if 'model' in config else MiMConfig(**config)
+    if 'model' not in config: return MiMConfig(**config)
+    fields = {k: v for k, v in config.items() if k != 'model'}
+    return get_model(config['model'], **fields) if fields else config['model']
 
 # %% ../nbs/workshop/cli.ipynb #375f04da
 def _outcome(out):
     "The last line of a training: which weights there are, and where."
     from mim_istd.detection.weights import read_card
     best, log = out/'best.safetensors', out/'log.csv'
-    if not best.is_file(): return f'no weights yet, since no epoch was validated: --resume goes on; log: {log}'
+    if not best.is_file(): return f'no weights yet, since no epoch was validated; log: {log}'
     card = read_card(best)
-    parts = f"{card['data']['train']} images learned from, {card['data'].get('valid', 0)} held out"
+    parts = f"{counted(card['data']['train'], 'image')} learned from, {card['data'].get('valid', 0)} held out"
     return f"weights: {best} (epoch {card['epoch']}; {parts}), log: {log}"
 
+# %% ../nbs/workshop/cli.ipynb #bc4d1b46
+def _given(args, *names):
+    "Those of the options that were given, by name."
+    return {k: v for k in names if (v := getattr(args, k)) is not None}
+
+# %% ../nbs/workshop/cli.ipynb #a14158ac
+def _resumes(args, *more):
+    "The command that goes on with a run."
+    words = ['mim-istd', 'train', args.data]
+    for k, value in _given(args, 'lists', 'images', 'masks', 'mask_suffix', 'mask_rule', 'ignore', 'device').items():
+        words += [f"--{k.replace('_', '-')}", value]
+    return shlex.join([*words, *['--keep-hot-pixels']*args.keep_hot_pixels, '--out', args.out, '--resume', *more])
+
 # %% ../nbs/workshop/cli.ipynb #feb4283c
-def _found_nothing(rows, weights):
-    "What to say after a training whose validations have targets, none of which was found; no line otherwise."
+def _found_nothing(rows):
+    "Whether a training's validations have targets, none of which was found."
     judged = [r for r in rows if r['valid_loss'] is not None and r['Pd'] == r['Pd']]   # not NaN
-    if not judged or any(r['IoU'] for r in judged): return
-    begin = '' if weights else 'begin with trained weights (--weights pyramid), or '
-    yield (f'found nothing: no validation has found a target so far, in {len(rows)} epochs; {begin}train for longer '
-           f'(--resume --epochs {10*len(rows)})')
+    return bool(judged) and not any(r['IoU'] for r in judged)
+
+def _what_next(run, args):
+    "What to say after a training that was stopped, or found nothing; no line otherwise."
+    nothing, done, end = _found_nothing(run.rows), len(run.rows), run.recipe.epochs
+    if nothing:
+        hint = '' if args.weights else '; to begin with trained weights (--weights pyramid) helps where images are few'
+        yield f"found nothing: no validation has found a target so far, in {counted(done, 'epoch')}{hint}"
+    if run.stopped: yield f'{done} of {end} epochs are done; to go on: {_resumes(args)}'
+    elif nothing: yield f"to train for longer: {_resumes(args, '--epochs', str(10*end))}"
 
 # %% ../nbs/workshop/cli.ipynb #ed708017
 def _recipe(recipe, changes):
@@ -90,11 +111,6 @@ def _calibrate_run(out, data, args):
     except ValueError as e: return print(f'not calibrated: {_as_options(e)}')
     save_calibration(best, made)
     for line in _calibration_lines(made): print(line)
-
-# %% ../nbs/workshop/cli.ipynb #bc4d1b46
-def _given(args, *names):
-    "Those of the options that were given, by name."
-    return {k: v for k in names if (v := getattr(args, k)) is not None}
 
 # %% ../nbs/workshop/cli.ipynb #c849386d
 def _data(args):
@@ -132,7 +148,8 @@ def _calibration_lines(made):
     "What is told of a calibration."
     a, e = made.about, made.about['calibration_error']
     yield (f"calibrated on {a['real']} real and {a['candidates'] - a['real']} false candidates in "
-           f"{sum(a['images'].values())} images; expected calibration error {e['error']:.3f} by halves of them")
+           f"{counted(sum(a['images'].values()), 'image')}; expected calibration error {e['error']:.3f} by halves of "
+           'them')
     for name, p in made.points.items():
         least = f"{p['probability']:{'.3f' if p['probability'] >= .0005 else '.0e'}}"
         yield (f"  {name}: probability above {least}: Pd {100*p['Pd']:.2f}  Fa {1e6*p['Fa']:.2f}e-6  "
@@ -150,7 +167,7 @@ def _synth(args):
     elif (args.seed, args.train, args.test) != (0, 40, 16):
         raise ValueError('--sample makes the set of the package: leave --seed, --train and --test out')
     else: _replace_sample(folder)
-    print(f"{len(list((folder/'images').iterdir()))} scenes in {folder}")
+    print(f"{counted(len(list((folder/'images').iterdir())), 'scene')} in {folder}")
 
 # %% ../nbs/workshop/cli.ipynb #fbbe7b5e
 def _replace_sample(folder):
@@ -227,7 +244,7 @@ def _weights(args):
     for i, name in enumerate([] if args.weights else list_weights()):
         card = read_card(name)
         print(f"{name}{' (default)' if i == 0 else ''}: {card['parameters']:,} parameters, trained on "
-              f"{card['train_images']} images")
+              f"{counted(card['train_images'], 'image')}")
         for where, protocol, r in _test_figures(card):
             if protocol == 'basicirstd': print(f'  {where}: {report(r)}')
     if not args.weights: return print("test images in the protocol basicirstd; 'mim-istd weights NAME' says more")
@@ -334,17 +351,14 @@ def _names_in(args):
     return [v for v in values if isinstance(v, str) and '=' in v]
 
 # %% ../nbs/workshop/cli.ipynb #add94b73
-def main(
-    argv=None, # arguments; None: those of the process
-) -> int: # exit status
-    "The command line."
-    # for names that a terminal cannot show
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
-    args = build_parser().parse_args(argv)
+def _status(args):
+    "What a command ends with, whatever happens in it."
     given = _names_in(args)
     try:
         notes = contextlib.nullcontext() if args.debug else _warnings_are_notes(given)
-        with _terminated_is_interrupted(), notes: return _COMMANDS[args.command](args) or 0
+        with _terminated_is_interrupted(), notes:
+            if getattr(args, 'ignore', None): check_ignore(args.ignore)
+            return _COMMANDS[args.command](args) or 0
     except KeyboardInterrupt:
         complain('interrupted' + (_what_is_left(args.out) if args.command == 'train' else ''))
         return 130
@@ -354,6 +368,26 @@ def main(
     except Exception as e:
         if args.debug: raise
         return _say(e, given)
+
+# %% ../nbs/workshop/cli.ipynb #a9d5959b
+def _leave(status):
+    "Nothing is left to do in this process."
+    with contextlib.suppress(ValueError): signal.signal(signal.SIGINT, signal.SIG_IGN)   # of another thread
+    if status != 130: return
+    atexit._run_exitfuncs()   # such as those that give back what was shared with other processes
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError): stream.flush()
+    os._exit(status)
+
+def main(
+    argv=None, # arguments; None: those of the process, which then ends by itself if it is interrupted
+) -> int: # exit status
+    "The command line."
+    # for names that a terminal cannot show
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
+    status = _status(build_parser().parse_args(argv))
+    if argv is None: _leave(status)
+    return status
 
 # %% ../nbs/workshop/cli.ipynb #c1a0e0f3
 if __name__ == '__main__' and __spec__: sys.exit(main()) # python -m mim_istd.cli; a notebook has no __spec__

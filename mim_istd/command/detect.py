@@ -6,13 +6,13 @@
 __all__ = ['run_detect', 'try_to_write', 'progress_bar', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, csv, errno, glob, itertools, json, re, sys, time, warnings
+import contextlib, csv, errno, glob, itertools, json, re, signal, sys, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastcore.basics import patch
 
-from .options import build_parser, complain, pass_on
+from .options import build_parser, complain, counted, pass_on
 
 # %% ../../nbs/workshop/command/detect.ipynb #ed88a844
 def run_detect(args):
@@ -84,7 +84,9 @@ def _not_ours(images):
     "The images without overlays and masks of an earlier run; a line if there are any."
     from mim_istd.detection.outputs import _is_output
     ours = {f: None for f, _ in images if _is_output(f)}   # in their order
-    if ours: complain(f'note: {len(ours)} overlays and masks of an earlier run are left out, {next(iter(ours))} first')
+    if ours:
+        complain(f"note: outputs of an earlier run are left out: {counted(len(ours), 'file')}, {next(iter(ours))} "
+                 'first')
     return [pair for pair in images if pair[0] not in ours]
 
 # %% ../../nbs/workshop/command/detect.ipynb #7752561c
@@ -213,18 +215,23 @@ def _unfinished(folder):
     return [f'{k}/{n}' for n in counts for k in range(1, n + 1) if not (folder/f'{k}-of-{n}'/'shard.json').is_file()]
 
 # %% ../../nbs/workshop/command/detect.ipynb #2cdd88ad
+def _remove_parts(out, jobs):
+    from mim_istd.detection.outputs import remove_parts
+    folders = _folders(out, jobs)
+    remove_parts(folders | {folder/'labels' for folder in folders})
+
 def _tidy(out, jobs, table):
     "Remove what a killed run has left, and say what of earlier runs will not be in the table, if there is to be one."
-    from mim_istd.detection.outputs import is_result, remove_parts
+    from mim_istd.detection.outputs import is_result
     folders, bases = _folders(out, jobs), {job.base for job in jobs}
-    remove_parts(folders | {folder/'labels' for folder in folders})
+    _remove_parts(out, jobs)
     (out/'shard.json').unlink(missing_ok=True)   # until it is finished again
     if not table or _is_table_of(out/'targets.csv', jobs): return
     others = [f for d in folders - {job.frames for job in jobs} if d.is_dir() for f in d.glob('*.json')
               if f.with_suffix('') not in bases and is_result(f)]
     if others:
-        complain(f'note: {out} also holds results of {len(others)} other image(s), {min(others).name} first; they '
-                  f"stay, but targets.csv is of this run alone ('mim-istd table {out}' makes one of all)")
+        complain(f"note: {out} also holds results of {counted(len(others), 'other image')}, {min(others).name} first; "
+                  f"they stay, but targets.csv is of this run alone ('mim-istd table {out}' makes one of all)")
 
 def _is_table_of(path, jobs):
     "Whether a table is there that has targets of these files alone."
@@ -247,15 +254,32 @@ def _settings(args, detector):
     return dict(threshold=args.threshold, min_area=args.min_area, made_with=how_made(detector, **given))
 
 # %% ../../nbs/workshop/command/detect.ipynb #46a3899a
+_NO_OPTION = dict(sha256='weights whose SHA-256 begins with', version='version',
+                  ignore_sha256='a mask for --ignore whose SHA-256 begins with')
+
+def _as_typed(k, value):
+    "A setting as one types it."
+    name = _NO_OPTION.get(k, '--' + k.replace('_', '-'))
+    return name if value is True else f'{name} {value:g}' if isinstance(value, float) else f'{name} {value}'
+
+def _how_they_differ(was, now):
+    "How a run was made, and how another is, as far as they differ; None if they don't."
+    differ = [k for k in was | now if was.get(k) != now.get(k)]
+    for name, content in (('weights', 'sha256'), ('ignore', 'ignore_sha256')):   # another file has other bytes
+        if name in differ and content in differ: differ.remove(content)
+    def given(run): return ' and '.join(_as_typed(k, run[k]) for k in differ if run.get(k) not in (None, False))
+    def said(run, other): return f'with {given(run)}' if given(run) else f'without {given(other)}'
+    return (said(was, now), said(now, was)) if differ else None
+
+# %% ../../nbs/workshop/command/detect.ipynb #1db7d512
 def _check_same(path, found, made):
     "`ValueError` if a result was not made with these settings."
     if not isinstance(found.get('made_with'), dict):
         raise ValueError(f'--resume: {path} does not say with what it was made; leave --resume out to begin anew')
     was, now = ({k: d.get(k) for k in ('threshold', 'min_area')} | d['made_with'] for d in (found, made))
-    for k in now | was:
-        if was.get(k) != now.get(k):
-            raise ValueError(f'--resume: {path} was made with {k} {was.get(k)}, and this run has {now.get(k)}: give '
-                             'the options of the earlier run, or leave --resume out to begin anew')
+    if differ := _how_they_differ(was, now):
+        raise ValueError(f'--resume: {path} was made {differ[0]}, and this run is {differ[1]}: give the options of the '
+                         'earlier run, choose another folder with -o, or leave --resume out to begin anew')
 
 # %% ../../nbs/workshop/command/detect.ipynb #ae188ffe
 def _is_done(job, base, frame, formats, made):
@@ -359,9 +383,8 @@ def add_film(self:_Results, job, base):
 # %% ../../nbs/workshop/command/detect.ipynb #0c3ecac5
 @patch
 def __str__(self:_Results):
-    number = lambda n, what: f"{n} {what}{'' if n == 1 else 's'}"
-    images = [number(self.images, 'image')] * bool(self.images or not self.frames)
-    return ', '.join([*images, *[number(self.frames, 'frame')] * bool(self.frames), number(self.targets, 'target')])
+    images = [counted(self.images, 'image')] * bool(self.images or not self.frames)
+    return ', '.join([*images, *[counted(self.frames, 'frame')] * bool(self.frames), counted(self.targets, 'target')])
 
 # %% ../../nbs/workshop/command/detect.ipynb #83a03ef5
 @patch
@@ -399,7 +422,8 @@ def _not_written(self:_Results, base, e):
     "One more failure; `OSError` if nothing else can be written either."
     reason = getattr(e, 'strerror', None) or e
     if getattr(e, 'errno', None) in _FULL or not _is_writable(self.out):
-        raise OSError(f'cannot write {base} ({reason}), stopped after {self.images + self.frames} images') from e
+        done = counted(self.images + self.frames, 'image')
+        raise OSError(f'cannot write {base} ({reason}), stopped after {done}') from e
     self.failed += 1
     complain(f'cannot write {base} ({reason})')
 
@@ -425,8 +449,8 @@ def close(self:_Results, rest=(), empty=False):
         except OSError as e: complain(f'cannot write {what} ({e.strerror or e})')
     if self.coco and (left := self.coco.left_out):
         self.failed += len(left)
-        complain(f'{len(left)} images are not in coco.json, {left[0]} first: --coco-ids has no number for them, or one '
-                 'for two')
+        complain(f"coco.json lacks {counted(len(left), 'image')}, {left[0]} first: --coco-ids has no number for these, "
+                 'or one for two')
 
 # %% ../../nbs/workshop/command/detect.ipynb #eb3b9b31
 class _Progress:
@@ -440,7 +464,7 @@ class _Progress:
         new, bar = done - self.before, '#' * int(30 * done / self.total)
         left = (time.monotonic() - self.start) / new * (self.total - done) if new else 0
         self._say(f'[{bar:.<30}] {done}/{self.total}' + (f'  {left:.0f} s left' if new else '')
-                  + (f"  {frames} frame{'s' * (frames > 1)}" if frames else ''))
+                  + (f"  {counted(frames, 'frame')}" if frames else ''))
     def clear(self):
         if self.on: self._say('')
 
@@ -505,12 +529,11 @@ def tell(self:_Lines):
     "Say what the current file did not give."
     if not self.errors: return
     within, behind = ([e for n, e in self.errors if (n < self.frames) == before] for before in (True, False))
-    count = lambda n: f"{n} frame{'s' * (n > 1)}"
     frames = (self.current.first or 0) + self.frames   # those of an earlier run too
     self.errors, self.failed = [], self.failed + 1
     self.bar.clear()
-    for errors, what in ((within, f'{count(len(within))} left out of'),
-                         (behind, f'only {count(frames)} of' if frames else 'skipped')):
+    for errors, what in ((within, f"{counted(len(within), 'frame')} left out of"),
+                         (behind, f"only {counted(frames, 'frame')} of" if frames else 'skipped')):
         if errors: self._tell(what, errors[0])
 
 @patch
@@ -527,8 +550,8 @@ def end(self:_Lines):
     job, n, self.current, self.done = self.current, self.frames, None, self.done + 1
     if not n or self.args.quiet: return
     self.bar.clear()
-    frames = f"{n} more frame{'s' * (n > 1)}, " if job.first else f'{n} frames, ' if n > 1 else ''
-    print(f"{job.path}: {frames}{self.targets} target{'' if self.targets == 1 else 's'}", flush=True)
+    frames = counted(n, 'more frame') + ', ' if job.first else f'{n} frames, ' if n > 1 else ''
+    print(f"{job.path}: {frames}{counted(self.targets, 'target')}", flush=True)
 
 # %% ../../nbs/workshop/command/detect.ipynb #4d742afa
 @patch
@@ -597,7 +620,15 @@ def _processes(args, detectors, jobs, made):
     count = _process_count(gpus, own_cores(), len(jobs), films, args.jobs)
     if count < 1: return None
     return Processes(count, _Read(_raw(args), args.fps), detectors[0], _Write(_formats(args), made))
+    "What is written, if only for now: tracks and films are made from JSON files."
+    kinds = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
+    return kinds + ['json'] * (_linked(args) and 'json' not in kinds)
 
+def _raw(args):
+    from mim_istd.data.frames import parse_raw
+    return args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
+
+# %% ../../nbs/workshop/command/detect.ipynb #e6c0b701
 def _formats(args):
     "What is written, if only for now: tracks and films are made from JSON files."
     kinds = [f for f in args.format if not (args.no_overlay and f == 'overlay')]
@@ -606,6 +637,46 @@ def _formats(args):
 def _raw(args):
     from mim_istd.data.frames import parse_raw
     return args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
+
+# %% ../../nbs/workshop/command/detect.ipynb #9915148c
+@contextlib.contextmanager
+def _deaf_start():
+    "A process that is started meanwhile hears no Ctrl-C; here it comes afterwards."
+    from mim_istd.files import held_signals
+    block = getattr(signal, 'pthread_sigmask', None)   # Windows has none
+    with held_signals():
+        before = block(signal.SIG_BLOCK, {signal.SIGINT}) if block else ()
+        try: yield
+        finally:
+            if block: block(signal.SIG_SETMASK, before)
+
+# %% ../../nbs/workshop/command/detect.ipynb #da8efbf4
+def _wait_while_any_ends(begun, seconds=.5):
+    "Wait for futures as long as one more of them ends within so many seconds."
+    from concurrent.futures import FIRST_COMPLETED, wait
+    while left := {x for x in begun if not x.done()}:
+        if not wait(left, seconds, FIRST_COMPLETED).done: return
+
+@contextlib.contextmanager
+def _deaf(processes):
+    """`Processes` that hear no Ctrl-C, and a function that hastens their end.
+
+    When the block is left they are gone, whatever they were doing."""
+    from concurrent.futures import Future
+    pool, submit = processes.pool, processes.pool.submit
+    alive = pool._processes   # the pool forgets it when it is shut down
+    def start(*work):
+        with _deaf_start(): return submit(*work)
+    def end():
+        for p in list(alive.values()): p.kill()
+    def hasten():
+        pool.shutdown(wait=False, cancel_futures=True)
+        _wait_while_any_ends(x for _, x in processes.waiting if isinstance(x, Future) and not x.cancel())
+        end()
+    pool.submit = start
+    try: yield hasten
+    finally:
+        with _deaf_start(): end()
 
 # %% ../../nbs/workshop/command/detect.ipynb #57b205c3
 def _work(detectors, jobs, args, results, lines, processes):
@@ -633,19 +704,24 @@ def _work(detectors, jobs, args, results, lines, processes):
 # %% ../../nbs/workshop/command/detect.ipynb #f58c2f06
 def _detect_all(detectors, jobs, args, failed, results):
     "Run the jobs; the table is written even if the run is cut short. The exit status."
+    from mim_istd.files import held_signals
     interrupted, rest, lines = False, [], _Lines(jobs, args, failed)
     jobs = [job for job in jobs if job.first is not None]
-    with _processes(args, detectors, jobs, results.made) or contextlib.nullcontext() as there:
+    there = _processes(args, detectors, jobs, results.made)
+    with _deaf(there) if there else contextlib.nullcontext() as hasten:
         try: _work(detectors, jobs, args, results, lines, there)
         except KeyboardInterrupt: interrupted = True
         finally:
-            lines.bar.clear()
-            lines.tell()
-            if there: rest = there.rest()
-            results.close(rest, empty=lines.failed > failed)
+            with held_signals():   # a second Ctrl-C comes too late to break the table
+                lines.bar.clear()
+                lines.tell()
+                if there and interrupted: hasten()
+                if there: rest = there.rest()
+                results.close(rest, empty=lines.failed > failed)
+                if there and interrupted: _remove_parts(results.out, jobs)
     if interrupted:
-        complain(f'interrupted after {lines.finished(rest)} of {lines.bar.total} files; what has been written so far '
-                 'is whole' + '; --resume goes on' * ('json' in args.format))
+        complain(f"interrupted after {lines.finished(rest)} of {counted(lines.bar.total, 'file')}; what has been "
+                 'written so far is whole' + '; --resume goes on' * ('json' in args.format))
     failed, kept = lines.failed + results.failed, sum(map(len, results.kept.values()))
     print(f'{results}' + (f', {kept} done before' if kept else '') + (f', {failed} failed' if failed else '')
           + f'; results in {results.out}')
@@ -691,7 +767,7 @@ def _track(out, moving, shifts):
     from mim_istd.detection.tracks import track_results
     films = track_results(out, moving, shifts=shifts)
     for base, tracks in films.items():
-        print(f"{base}: {len(tracks)} {'moving ' * moving}track{'s' * (len(tracks) != 1)}")
+        print(f"{base}: {counted(len(tracks), 'moving '*moving + 'track')}")
     return films
 
 def _leave_unlinked(films, resumable):
@@ -714,18 +790,18 @@ def _shifts(read, films):
     "By base of each film, how its scene shifts; a note about frames in which that is not known."
     from mim_istd.detection.camera import scene_shifts
     bar, found = _Progress(len(films)), {}
-    def counted(jobs):
+    def under_bar(jobs):
         for n, (_, frame) in enumerate(_again(jobs, read), 1):
             bar(len(found), n)
             yield frame
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)   # what reading warns of was said the first time
         for base, jobs in films.items():
-            shifts = scene_shifts(counted(jobs))
+            shifts = scene_shifts(under_bar(jobs))
             bar.clear()
             if unknown := sum(not s.known for s in shifts.values()):
-                complain(f'note: {base}: in {unknown} of {len(shifts)} frames it cannot be seen how the scene shifts, '
-                         'and the shift of the frame before is taken')
+                complain(f"note: {base}: in {unknown} of {counted(len(shifts), 'frame')} it cannot be seen how the "
+                         'scene shifts, and the shift of the frame before is taken')
             found[base] = shifts
     return found
 
@@ -733,10 +809,13 @@ def _shifts(read, films):
 def _draw_films(read, films, tracks):
     "An overlay film of each film; 1 if one of them could not be written."
     from mim_istd.detection.films import overlay_film
+    from mim_istd.detection.outputs import sign_film
     failed = 0
     for base, jobs in films.items():
         mine = None if tracks is None else tracks.get(base, ())
-        try: overlay_film(f'{base}_overlay.mp4', _drawn(jobs, read), mine)
+        try:
+            overlay_film(f'{base}_overlay.mp4', _drawn(jobs, read), mine)
+            sign_film(f'{base}_overlay.mp4')   # so that no later run takes it for a film of the user's
         except (ValueError, OSError) as e: failed = complain(f'no {base}_overlay.mp4: {e}') or 1
     return failed
 
@@ -765,7 +844,7 @@ def run_table(args):
     for path in broken: complain(f'skipped {path}: no whole result; detect its image again')
     if left: complain(f"shards that are missing or not finished: {', '.join(left)}")
     if not count: raise ValueError(f'no result of detect in {folder}: targets.csv is made from its JSON files')
-    print(f'{count} images or frames in {folder / "targets.csv"}')
+    print(f"{count} {'image or frame' if count == 1 else 'images or frames'} in {folder/'targets.csv'}")
     return 1 if broken or left else 0
 
 # %% ../../nbs/workshop/command/detect.ipynb #d698441a

@@ -89,8 +89,9 @@ def _note_learned(card, view, lists):
     "Say how many of the images to be measured the weights learned from, if it is known of any."
     from mim_istd.command.options import complain
     n = len(_learned(card, view.folder, lists).intersection(view.names))
-    if n: complain(f'note: the weights learned from {n} of these {len(view)} images: their figures say what is '
-                   'remembered, not what will be found in others')
+    these = f'{n} of these {len(view)} images' if len(view) > 1 else 'this image'
+    if n: complain(f'note: the weights learned from {these}: their figures say what is remembered, not what will be '
+                   'found in others')
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #7d8bb4a0
 def _extras(args, protocol):
@@ -162,6 +163,13 @@ def _one_protocol(args, data, name, measure):
     with progress_bar() as bar: figures = measure(view, name, extras.values(), bar)
     return _with_extras(figures, extras), froc(extras['sweep']) if args.curve else None
 
+# %% ../../nbs/workshop/command/evaluate.ipynb #026d79ac
+def _measured_on(view, split, lists):
+    "The first line of all figures: set, split, list, number of images."
+    from mim_istd.command.options import counted
+    named = 'all of it' if split == 'all' else f'split {split} of the list {view.folder.choose_list(lists)}'
+    return f"{view.root.resolve().name}, {named}: {counted(len(view), 'image')}"
+
 # %% ../../nbs/workshop/command/evaluate.ipynb #e271eaa4
 def run_evaluate(
     args, # of `mim-istd evaluate`
@@ -177,10 +185,13 @@ def run_evaluate(
     _check(args)
     if args.labels: return evaluate_on_labels(args)
     (measure, made, card), figures, curves = _measurer(args), {}, {}
-    if card: _note_learned(card, IRSTDataset(data, args.split, args.lists), args.lists)
+    view = IRSTDataset(data, args.split, args.lists)
+    if card: _note_learned(card, view, args.lists)
+    print(_measured_on(view, args.split, args.lists), flush=True)
     for name in args.protocol:
         figures[name], curves[name] = _one_protocol(args, data, name, measure)
         if not figures[name]['targets']: complain(f'note: no mask holds a target by the rule of {name}')
-        print('\n'.join([f'{name}: {report(figures[name])}', *_more_lines(figures[name])]), flush=True)
+        line = report(figures[name]).replace(' in 1 images)', ' in 1 image)')
+        print('\n'.join([f'{name}: {line}', *_more_lines(figures[name])]), flush=True)
     if args.curve: write_curves(curves, args.curve)
     if args.json: write_whole(args.json, to_json({k: r | {'made_with': made} for k, r in figures.items()}) + '\n')

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .options import complain
+from .options import complain, counted
 
 # %% ../../nbs/workshop/command/labels.ipynb #b78a2a9d
 def _files(source):
@@ -142,10 +142,11 @@ def run_labels(args):
 def _tell(out, labels, done, n, empty, sheets):
     "Say what was written, and what has no mask; the exit status."
     if left := sorted(map(str, set(labels) - done)): complain(f'labels without an image: {len(left)}, {left[0]} first')
-    if empty: complain(f'{empty} labels without a mask: the image is flat there, or they lie outside of it')
+    if empty: complain(f"{counted(empty, 'label')} without a mask: the image is flat there, or ends")
     bare = len(done - set(labels))
-    print(f'{len(done)} images{f" ({bare} without a label)" if bare else ""}, {n} labels; look at {sheets} '
-          f'sheet(s) in {out} before you train on {out/"masks"}')
+    without = f' ({bare} without a label)' if bare else ''
+    print(f"{counted(len(done), 'image')}{without}, {counted(n, 'label')}; look at "
+          f"{counted(sheets, 'sheet')} in {out} before you train on {out/'masks'}")
     return 1 if left or empty else 0
 
 # %% ../../nbs/workshop/command/labels.ipynb #fe8bd473
@@ -186,17 +187,17 @@ def how_measured(
 
 # %% ../../nbs/workshop/command/labels.ipynb #37eb0c6f
 def _note_unlabelled(labels, keys, what):
-    "Say which images have no label."
+    "Say which images, or whatever they are called, have no label."
     bare = [str(key) for key in keys if key not in labels]
     names = ', '.join(bare[:3]) + (f' and {len(bare) - 3} more' if bare[3:] else '')
-    if bare: complain(f'note: no label for {len(bare)} of {len(keys)} {what} ({names}): counted as {what} without '
+    if bare: complain(f'note: no label for {len(bare)} of {counted(len(keys), what)} ({names}): counted as without '
                       'targets')
 
 def _note_beyond(labels, keys):
     "Say which frames have a label, and are not in the film."
     beyond = sorted(key for key in labels if isinstance(key, int) and key not in keys)
-    if beyond: complain(f'note: labels of {len(beyond)} frame{"s" * (len(beyond) > 1)} that the film has not, '
-                        f'{beyond[0]} first; frames count from 0')
+    if beyond: complain(f"note: labels of {counted(len(beyond), 'frame')} that the film has not, {beyond[0]} first; "
+                        'frames count from 0')
 
 # %% ../../nbs/workshop/command/labels.ipynb #1b15de65
 def _outside(boxes, shape, key):
@@ -246,7 +247,7 @@ def evaluate_on_labels(
     found, counted = _detect_labelled(detector, source, labels)
     _check_any(labels, found, args.labels, source)   # only now are the frames of a film known
     _note_beyond(labels, found)
-    _note_unlabelled(labels, found, 'images' if source.is_dir() else 'frames')
+    _note_unlabelled(labels, found, 'image' if source.is_dir() else 'frame')
     r = score_labels(found, counted)
     percent = lambda k: 'undefined' if np.isnan(r[k]) else f'{100*r[k]:.2f}'   # without labels, or targets reported
     print(f"labels: Pd {percent('Pd')} ({r['found']} of {r['labels']})  precision {percent('precision')}  "

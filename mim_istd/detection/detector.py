@@ -27,6 +27,7 @@ from .processor import for_inference
 from .streams import _on_host, stream_detections
 from .tiles import fitting_overlap, fitting_tile, say_tiles, score_tiles, tile_starts
 from .weights import check_model, find_method, find_weights, load_weights, read_card
+from ..files import packaged_weights
 from ..measure.evaluation import resize_logits, torch_device
 from ..measure.metrics import components
 from ..training.losses import first_output
@@ -82,6 +83,10 @@ class Target:
     mean_score: float # mean score over the pixels
     scr: float        # signal-to-clutter ratio in the image; NaN where it has no surroundings
     score: float | None = None  # probability of being real, by a calibration; without one the peak
+
+    def __repr__(self):
+        short = {k: round(v, 4) if isinstance(v, float) else v for k, v in vars(self).items()}
+        return f"Target({', '.join(f'{k}={v!r}' for k, v in short.items())})"
 
 # %% ../../nbs/book/12_detection.ipynb #7e21fb40
 def _as_target(found, k, mask, image, peak, mean, sure):
@@ -196,10 +201,10 @@ def _check_shown(self:Detector, name):
     if not 1/16 <= scale <= 16:
         raise ValueError(f'scale is a factor from 1/16 to 16, got {scale}; 0.5 shows images at half their size')
     if scale != 1 and whole:
-        raise ValueError(f'scale={scale}: {name or self.path} sees every image at one size; leave scale out')
+        raise ValueError(f'scale={scale}: {name or self.path} sees every image at one size; leave it out')
     if self.tile is None: return
     if self.method or whole:
-        raise ValueError(f'tile={self.tile}: {name or self.path} looks at whole images only; leave tile out')
+        raise ValueError(f'tile={self.tile}: {name or self.path} looks at whole images only; leave it out')
     tile_starts(2 * self.tile, self.tile, self.overlap, self.multiple)   # says so if they don't fit together
 
 # %% ../../nbs/book/12_detection.ipynb #a7570b8d
@@ -230,6 +235,28 @@ def _choose(self:Detector, point):
         raise ValueError(f'operating_point={point} needs a calibration, and {self.path or "this detector"} carries '
                          f'none: mim-istd calibrate DATA --weights … makes it, and a threshold does without')
     self.least = self.calibration.least(point)
+
+# %% ../../nbs/book/12_detection.ipynb #ae6502d2
+def _source(detector):
+    "What a detector's scores come from, in a word or a path."
+    if detector.method: return detector.method.name
+    if detector.path is None: return type(detector.model).__name__
+    return detector.path.stem if detector.path.parent == packaged_weights() else str(detector.path)
+
+def _tile_rule(detector):
+    "What becomes of large images, in words."
+    if detector.method or detector.card.get('input_size'): return 'whole images'
+    if detector.tile is None: return 'tiles if one pass does not fit'
+    return f'tiles of {detector.tile} px that overlap by {detector.overlap}'
+
+@patch
+def __repr__(self:Detector):
+    where = [] if self.method else [str(self.device), self.precision]
+    unusual = dict(min_area=(self.min_area, 1), scale=(self.scale, 1), operating_point=(self.operating_point, None),
+                   keep_hot_pixels=(self.keep_hot_pixels, False),
+                   ignore=(self.ignore and str(self.ignore.path or 'a mask'), None))
+    more = [f'{k} {v}' for k, (v, usual) in unusual.items() if v != usual]
+    return f"Detector({', '.join([_source(self), *where, f'threshold {self.threshold}', _tile_rule(self), *more])})"
 
 # %% ../../nbs/book/12_detection.ipynb #6c01072d
 def _at_least_16(a): return np.pad(a, [(0, max(0, 16 - n)) for n in a.shape], mode='edge') if min(a.shape) < 16 else a

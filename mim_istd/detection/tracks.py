@@ -7,7 +7,9 @@ __all__ = ['Linking', 'TrackPoint', 'Track', 'link', 'to_mot', 'to_track_csv', '
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #bd8d08cf
 import csv, datetime, io, json, math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +61,7 @@ _FIRST = datetime.datetime(2000, 1, 1)
 def _stream(frames, seen, shift):
     "(time, detections in the scene) of each frame from the first to the last, also where nothing was found."
     from stonesoup.types.detection import Detection
-    first = min(frames)   # which may be a time stamp, and no date is as large
+    first = int(min(frames))   # which may be a time stamp, and no date is as large
     for f in range(first, max(frames) + 1):
         time, (dx, dy) = _FIRST + datetime.timedelta(seconds=f - first), shift(f)
         yield time, {Detection(np.array([[t.x - dx], [t.y - dy]]), time, measurement_model=seen,
@@ -103,7 +105,8 @@ class Track:
     points: tuple       # of `TrackPoint`, one a frame from the first hit to the last
 
     def __repr__(self):
-        return f'Track({self.id}: frames {self.points[0].frame} to {self.points[-1].frame}, {self.hits} hits)'
+        hits = f"{self.hits} hit{'s' * (self.hits != 1)}"
+        return f'Track({self.id}: frames {self.points[0].frame} to {self.points[-1].frame}, {hits})'
     @property
     def hits(self): return sum(p.target is not None for p in self.points)
 
@@ -150,13 +153,38 @@ def _fill(hits, frames, shift):
         return TrackPoint(k, x + dx, y + dy, None, (dx, dy))
     return tuple(map(point, range(int(f[0]), int(f[-1]) + 1)))
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #0040ce87
+def _check_frames(frames, shifts):
+    "`TypeError` or `ValueError` that says what `link` expects, if it is something else."
+    if not isinstance(frames, Mapping):
+        numbered = '; dict(enumerate(frames)) numbers a list' if isinstance(frames, (list, tuple)) else ''
+        raise TypeError('frames: expected a dict from the number of a frame to its list of targets, as '
+                        '{0: found.targets}, '
+                        f'got a {type(frames).__name__}{numbered}')
+    for f, targets in frames.items():
+        if not isinstance(f, Integral): raise TypeError(f'frames: expected whole numbers of frames, got {f!r}')
+        if not isinstance(targets, (list, tuple)):
+            its = ': give its `targets`' if hasattr(targets, 'targets') else ''
+            raise TypeError(f'frame {f}: expected a list of targets, got a {type(targets).__name__}{its}')
+        for t in targets: _check_target(f, t)
+    if shifts is not None and not isinstance(shifts, Mapping):
+        raise TypeError('shifts: expected a dict from the number of a frame to its (x, y) px, as `scene_shifts` '
+                        f'gives it, got a {type(shifts).__name__}')
+
+def _check_target(frame, t):
+    if not (hasattr(t, 'x') and hasattr(t, 'y')):
+        raise TypeError(f'frame {frame}: expected targets with `x` and `y`, as of `Detections.targets`, got {t!r}')
+    if not (math.isfinite(t.x) and math.isfinite(t.y)):
+        raise ValueError(f'frame {frame}: expected a place in the picture, got x={t.x}, y={t.y}')
+
 # %% ../../nbs/workshop/detection/tracks.ipynb #4ee52209
 def link(
-    frames, # frame number -> list of targets with `x` and `y`, as of `Detections.targets`
+    frames, # dict: frame number -> list of targets with `x` and `y`, as of `Detections.targets`
     how=Linking(), # see `Linking`
     shifts=None, # frame number -> (x, y) px, as of `scene_shifts`; None: the camera stands still
 ) -> list: # of `Track`, by first frame
     "Link the targets of a film's frames into tracks. Needs Stone Soup, the extra `track`."
+    _check_frames(frames, shifts)
     if not any(frames.values()): return []
     shift = _shift_at(shifts)
     tracks = sorted(_run_tracker(frames, how, shift), key=lambda hits: (hits[0][0], hits[0][1]))
