@@ -134,8 +134,8 @@ def fit_line(
     m, hits, *_ = _pooled(judged)
     real, false = int(hits.sum()), int((~hits).sum())
     if min(real, false) < FEWEST:
-        raise DataError(f'{real} real and {false} false candidates in {len(judged)} images are too few to calibrate '
-                        f'on: {FEWEST} of each are needed; hold more images out of the training, as with '
+        raise DataError(f'{real} real and {false} false candidates in {len(judged)} image{"s"*(len(judged) != 1)} are too few to '
+                        f'calibrate on: {FEWEST} of each are needed; hold more images out of the training, as with '
                         f'valid_fraction=0.4')
     line = _line(m, hits)
     if line.slope > 0: return line
