@@ -9,7 +9,9 @@ __all__ = ['main']
 import atexit, contextlib, os, re, shlex, signal, sys, tempfile
 from pathlib import Path
 
-from .command.detect import progress_bar, run_demo, run_detect, run_table, try_to_write
+from .command.detect import run_demo, run_detect, run_table
+from .command.jobs import try_to_write
+from .command.results import progress_bar
 from .command.options import build_parser, check_ignore, complain, counted, pass_on
 from .files import list_weights
 

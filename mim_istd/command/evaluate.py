@@ -141,7 +141,7 @@ def _more_lines(r):
 def _check(args):
     "`ValueError` or `OSError` if a file that is asked for cannot be written."
     from pathlib import Path
-    from mim_istd.command.detect import try_to_write
+    from mim_istd.command.jobs import try_to_write
     if args.curve and Path(args.curve).suffix not in ('.png', '.json'):
         raise ValueError(f'--curve {args.curve} is neither .png nor .json: the ending says what to write')
     if args.curve and Path(args.curve).suffix == '.png': import matplotlib   # the extra `notebooks`
@@ -155,7 +155,7 @@ def _check(args):
 # %% ../../nbs/workshop/command/evaluate.ipynb #c8558388
 def _one_protocol(args, data, name, measure):
     "Figures and FROC curve (or None) under one protocol."
-    from mim_istd.command.detect import progress_bar
+    from mim_istd.command.results import progress_bar
     from mim_istd.data.sets import IRSTDataset
     from mim_istd.measure.curves import froc
     from mim_istd.measure.metrics import get_protocol

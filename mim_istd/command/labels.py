@@ -120,7 +120,7 @@ def _whole(out):
 # %% ../../nbs/workshop/command/labels.ipynb #02cb901f
 def run_labels(args):
     "mim-istd labels"
-    from mim_istd.command.detect import try_to_write
+    from mim_istd.command.jobs import try_to_write
     from mim_istd.data.labels import read_labels
     from mim_istd.data.reading import DataError
     source, out, done, n, empty = Path(args.images), Path(args.out), set(), 0, 0
@@ -208,7 +208,7 @@ def _outside(boxes, shape, key):
 # %% ../../nbs/workshop/command/labels.ipynb #bf5dddf7
 def _detect_labelled(detector, source, labels):
     "Targets and counted labels of each image or frame, by its key."
-    from mim_istd.command.detect import _Progress
+    from mim_istd.command.results import _Progress
     found, counted, outside, folder = {}, {}, [], source.is_dir()
     bar = _Progress(len(_files(source)) if folder else 1)
     try:
