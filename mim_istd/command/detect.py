@@ -264,13 +264,11 @@ def _shifts(read, films):
 def _draw_films(read, films, tracks):
     "An overlay film of each film; 1 if one of them could not be written."
     from mim_istd.detection.films import overlay_film
-    from mim_istd.detection.outputs import sign_film
     failed = 0
     for base, jobs in films.items():
         mine = None if tracks is None else tracks.get(base, ())
         try:
             overlay_film(f'{base}_overlay.mp4', _drawn(jobs, read), mine)
-            sign_film(f'{base}_overlay.mp4')   # so that no later run takes it for a film of the user's
         except (ValueError, OSError) as e: failed = complain(f'no {base}_overlay.mp4: {e}') or 1
     return failed
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .outputs import Detections, _range, _ring, to_display
+from .outputs import Detections, _range, _ring, sign_film, to_display
 from .tracks import _Spot, draw_tails
 from ..files import whole_file
 
@@ -134,6 +134,7 @@ def overlay_film(
     grey = SlowStretch()
     shown = (Detections(f.targets, None, None, grey(f.image), frame=f.frame) for f in found)
     write_film(path, (_enlarged(draw_frame(f, tracks, tail)) for f in shown), own if rate is None else rate)
+    sign_film(path)
 
 # %% ../../nbs/workshop/detection/films.ipynb #da831114
 def read_found(
