@@ -9,7 +9,7 @@ __all__ = ['ABLATION', 'seeded', 'Settings', 'run_folder', 'run_variant', 'run_a
 # %% ../../nbs/experiments/03_ablations.ipynb #fefef817
 import argparse, json, math, multiprocessing, os, sys, time, traceback
 from collections import deque
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from multiprocessing.connection import wait
@@ -25,14 +25,15 @@ from scipy import stats
 
 # %% ../../nbs/experiments/03_ablations.ipynb #64d82df5
 from ..data.sets import IRSTDataset, find_dataset, open_folder
-from .variants import BASE, VARIANTS, build_variant, pick_variants, variant_config
+from .variants import (BASE, VARIANTS, build_variant, get_variant, pick_variants,
+                                           variant_config)
 from ..files import number, to_json, write_whole
 from ..measure.costs import count_parameters
 from ..measure.evaluation import torch_device
 from ..measure.metrics import get_protocol
 from ..measure.targets import evaluate_targets
 from ..model.network import MiMConfig, PRESETS
-from ..training.folders import _check_same, load_state, read_log
+from ..training.folders import _check_same, _describe, load_state, read_log
 from ..training.loop import input_transform, make_datasets, train
 from ..training.losses import set_prior
 from ..training.recipe import get_recipe, set_seeds
@@ -49,6 +50,9 @@ def seeded(
     return replace(recipe, seed=seed, valid_seed=seed)
 
 # %% ../../nbs/experiments/03_ablations.ipynb #ade124d2
+def _check_split(split):
+    if split not in ('validation', 'test'): raise ValueError(f"split={split!r}: use 'validation' or 'test'")
+
 @dataclass(frozen=True)
 class Settings:
     "What all runs of an ablation have in common."
@@ -60,30 +64,32 @@ class Settings:
     split:str = 'validation' # what is measured: 'validation' (of the training list) or 'test'
     device:str|None = None # None: a GPU if there is one
     deadline:float = math.inf # `time.time()` at which a run ends, after a whole epoch
-    def __post_init__(self):
-        if self.split not in ('validation', 'test'):
-            raise ValueError(f"split={self.split!r}: use 'validation' or 'test'")
+    def __post_init__(self): _check_split(self.split)
 
 # %% ../../nbs/experiments/03_ablations.ipynb #68de7ff4
 def run_folder(
     settings, # `Settings`
-    variant, # `Variant`
+    variant, # `Variant`, or its name
     seed, # of the run
 ) -> Path:
     "Where a run is kept."
-    return Path(settings.out) / f'{variant.name}-seed{seed}'
+    return Path(settings.out) / f'{get_variant(variant).name}-seed{seed}'
 
 # %% ../../nbs/experiments/03_ablations.ipynb #d2130619
-_KEPT = {} # the datasets of the latest recipe
+_KEPT = {} # the datasets of the latest recipe, and their description
 
-def _datasets(settings, recipe):
-    "Training and held-out images, kept decoded in memory."
+def _data(settings, recipe):
+    "Training and held-out images, decoded in memory, and their description as a run has it."
     key = json.dumps([str(settings.data), settings.lists, asdict(recipe)], sort_keys=True)
     if key not in _KEPT:
         _KEPT.clear()
-        _KEPT[key] = make_datasets(settings.data, recipe, settings.lists)
+        train, held_out = make_datasets(settings.data, recipe, settings.lists)
+        described = {'set': Path(train.root).name, **_describe('train', train)}
+        if recipe.valid_fraction: described |= _describe('valid', held_out)
+        _KEPT[key] = (train, held_out), described
     return _KEPT[key]
 
+# %% ../../nbs/experiments/03_ablations.ipynb #b0ccc7b9
 class _Tell(Callback):
     "Calls `tell(epochs done)` after every epoch."
     order = 90
@@ -107,7 +113,7 @@ def _trained(settings, variant, recipe, folder, tell):
         left = (settings.deadline - time.time()) / 60
         if left <= 0: return None
         with redirect_stdout(StringIO()): # one bar for all runs, no table for each
-            train(_network(settings, variant, recipe), _datasets(settings, recipe), recipe, folder, resume=True,
+            train(_network(settings, variant, recipe), _data(settings, recipe)[0], recipe, folder, resume=True,
                   device=settings.device, workers=0, progress=False, max_minutes=None if left == math.inf else left,
                   cbs=[_Tell(tell)])
         state = load_state(last)
@@ -123,35 +129,37 @@ def _last_network(settings, variant, state):
 # %% ../../nbs/experiments/03_ablations.ipynb #55849d38
 def _held_out(settings, recipe):
     "The images that are measured."
-    if settings.split == 'validation': return _datasets(settings, recipe)[1]
+    if settings.split == 'validation': return _data(settings, recipe)[0][1]
     return IRSTDataset(settings.data, 'test', settings.lists, input_transform(recipe, recipe.evaluation),
                        get_protocol(recipe.evaluation).truth)
 
 # %% ../../nbs/experiments/03_ablations.ipynb #1621fe5a
-def _check_folder(folder, recipe, config):
-    "`ValueError` if it holds a run of another recipe or network."
+def _check_folder(settings, folder, recipe, config):
+    "`ValueError` if it holds a run of another recipe, network or set of images."
     if not (folder/'recipe.json').exists(): return
     then = json.loads((folder/'recipe.json').read_text(encoding='utf-8'))
     now = json.loads(json.dumps({'recipe': asdict(recipe), 'config': asdict(config)}))
-    _check_same(then, {**now, 'data': then['data']}, folder)
+    _check_same(then, {**now, 'data': _data(settings, recipe)[1]}, folder)
 
 # %% ../../nbs/experiments/03_ablations.ipynb #394f04e2
 def run_variant(
     settings, # `Settings`
-    variant, # `Variant`
+    variant, # `Variant`, or its name
     seed=0, # of weights, order, crops and the validation part
     tell=lambda epoch: None, # called after each epoch
 ) -> dict: # the result, as it is written; None if the time was up before the last epoch
-    "Train one variant with one seed, or take it up where it was cut, and measure its last epoch."
-    folder, recipe = run_folder(settings, variant, seed), seeded(settings.recipe, seed)
-    _check_folder(folder, recipe, variant_config(variant, settings.base))
+    """Train one variant with one seed, or take it up where it was cut, and measure its last epoch.
+
+    `ValueError` if its folder holds a run of another recipe, network or set of images."""
+    folder, recipe, variant = run_folder(settings, variant, seed), seeded(settings.recipe, seed), get_variant(variant)
+    _check_folder(settings, folder, recipe, variant_config(variant, settings.base))
     file = folder/f'{settings.split}.json'
     if file.exists(): return json.loads(file.read_text(encoding='utf-8'))
     state = _trained(settings, variant, recipe, folder, tell)
     if state is None: return None
-    result = _measure(settings, variant, seed, recipe, state, folder)
-    write_whole(file, (to_json(result, None) + '\n').encode())
-    return result
+    result = to_json(_measure(settings, variant, seed, recipe, state, folder))
+    write_whole(file, (result + '\n').encode())
+    return json.loads(result)
 
 # %% ../../nbs/experiments/03_ablations.ipynb #c7ddd290
 def _measure(settings, variant, seed, recipe, state, folder):
@@ -255,30 +263,46 @@ def done(self: _Overview, job, status):
         print(f'{time.time() - self.begin:7.0f} s  {self.ended:3} of {len(self.jobs)}  {variant.name} seed {seed}: '
               f'{status}', flush=True)
 
+# %% ../../nbs/experiments/03_ablations.ipynb #2274d2ed
+@contextmanager
+def _threads(n):
+    "For the processes that are started meanwhile."
+    before = os.environ.get('OMP_NUM_THREADS')
+    os.environ['OMP_NUM_THREADS'] = str(n)
+    try: yield
+    finally: os.environ.pop('OMP_NUM_THREADS') if before is None else os.environ.update(OMP_NUM_THREADS=before)
+
+# %% ../../nbs/experiments/03_ablations.ipynb #555d8cb4
+def _jobs(settings, variants, seeds, **counts):
+    "(variant, seed) of all runs. A set that is not there fails here, and once."
+    for name, n in counts.items():
+        if n < 1: raise ValueError(f'{name}={n}: it should be at least 1')
+    open_folder(find_dataset(settings.data)).training_split(settings.lists)
+    Path(settings.out).mkdir(parents=True, exist_ok=True)
+    return [(v, s) for s in dict.fromkeys(seeds) for v in pick_variants(variants, settings.base)]
+
 # %% ../../nbs/experiments/03_ablations.ipynb #165168af
 def run_ablations(
     settings, # `Settings`
-    variants=None, # names or groups; None: all
+    variants=None, # names or groups, or one; None: all
     seeds=(0, 1, 2), # one run of each variant with each
     *, jobs=1, # processes; 1: this one
     threads=1, # of PyTorch in each process, if there are several
     minutes=None, # after which every process ends, when its epoch is done
     progress=True, # show one bar, or a line a run
 ) -> pd.DataFrame: # one row a run: variant, seed, status
-    "Run variants with seeds, as many at a time as asked for; what is finished is not done again."
-    # a set that is not there fails here, and once
-    open_folder(find_dataset(settings.data)).training_split(settings.lists)
+    """Run variants with seeds, as many at a time as asked for; what is finished is not done again.
+
+    `ValueError` for unknown variants and fewer than one process or thread. A run that fails is a row of the result."""
+    todo = _jobs(settings, variants, seeds, jobs=jobs, threads=threads)
     if minutes is not None: settings = replace(settings, deadline=time.time() + 60*minutes)
-    todo = [(v, s) for s in seeds for v in pick_variants(variants, settings.base)]
     overview, status = _Overview(settings, todo, progress), {}
     def done(job, how): status[job[0].name, job[1]] = how; overview.done(job, how)
     here = [job for job in todo if jobs == 1 or (run_folder(settings, *job)/f'{settings.split}.json').exists()]
     for job in here: done(job, _attempt(settings, *job, lambda n: overview.tell(job, n)))
     if len(here) < len(todo):
-        before = os.environ.get('OMP_NUM_THREADS')
-        os.environ['OMP_NUM_THREADS'] = str(threads) # read by a process when it starts
-        try: _in_parallel(settings, [job for job in todo if job not in here], jobs, threads, overview.tell, done)
-        finally: os.environ.pop('OMP_NUM_THREADS') if before is None else os.environ.update(OMP_NUM_THREADS=before)
+        with _threads(threads):
+            _in_parallel(settings, [job for job in todo if job not in here], jobs, threads, overview.tell, done)
     return pd.DataFrame([{'variant': v.name, 'seed': s, 'status': status[v.name, s]} for v, s in todo])
 
 # %% ../../nbs/experiments/03_ablations.ipynb #9c25f022
@@ -295,13 +319,14 @@ def collect(
     out, # folder of run folders, or a file that `save_results` wrote
     split='validation', # or 'test'
 ) -> list: # of dicts, one a run; `finished` says whether it counts
-    "The results of all runs in a folder."
-    out = Path(out)
+    "The results of all runs in a folder. `FileNotFoundError` if it is not there, `ValueError` for another split."
+    _check_split(split)
+    if not (out := Path(out)).exists(): raise FileNotFoundError(f'No folder of runs {out}: name the one they ran in')
     if out.is_file(): return [r for r in json.loads(out.read_text(encoding='utf-8')) if r['split'] == split]
     results = []
     for folder in sorted(out.glob('*-seed*')):
         name, seed = folder.name.rsplit('-seed', 1)
-        if name not in VARIANTS: continue
+        if name not in VARIANTS or not seed.isdecimal(): continue
         if (file := folder/f'{split}.json').exists():
             results.append({**json.loads(file.read_text(encoding='utf-8')), 'finished': True})
         elif (folder/'log.csv').exists(): results.append(_cut_run(folder, name, int(seed), split))
@@ -347,10 +372,12 @@ def by_seed(
     results, # from `collect`
     figure='IoU', # 'IoU', 'nIoU', 'Pd' (per cent), 'Fa' (1e-6), or another number of the summaries, as it is
 ) -> pd.DataFrame: # rows variants, columns seeds
-    "One figure of all finished runs."
-    rows = {(r['variant'], r['seed']): _FIGURES.get(figure, 1) * number(r['summary'][figure]) for r in results
-            if r['finished']}
-    if not rows: raise ValueError('No finished run among the results: let the runs end, or look at their logs')
+    "One figure of all finished runs. `ValueError` if none is finished, or for a figure that they do not have."
+    results = [r for r in results if r['finished']]
+    if not results: raise ValueError('No finished run among the results: let the runs end, or look at their logs')
+    if figure not in (known := results[0]['summary']):
+        raise ValueError(f'figure={figure!r}: choose one of {", ".join(known)}')
+    rows = {(r['variant'], r['seed']): _FIGURES.get(figure, 1) * number(r['summary'][figure]) for r in results}
     table = pd.Series(rows).unstack()
     return table.reindex([v for v in VARIANTS if v in table.index])
 
@@ -434,8 +461,6 @@ def _settings(args):
     "Network, recipe and places from the options."
     if args.base != 'small' and args.base not in PRESETS:
         raise ValueError(f'No base network {args.base!r}: use small, {", ".join(PRESETS)}')
-    for name in ('jobs', 'threads'):
-        if getattr(args, name) < 1: raise ValueError(f'--{name} {getattr(args, name)}: at least 1')
     changes = {k: v for k in ('epochs', 'batch_size') if (v := getattr(args, k)) is not None}
     recipe = get_recipe(args.recipe or ABLATION, **changes)
     if args.epochs and not args.recipe: recipe = replace(recipe, validate_every=max(1, args.epochs // 3))
@@ -454,6 +479,8 @@ def run_command(args) -> int: # exit status: 0 all finished, 1 some failed or we
                                minutes=args.minutes)
         status = int((report.status != 'finished').any())
     results = collect(args.out, args.split)
+    if args.table_only and not results:
+        raise ValueError(f'{args.out} holds no run: name the folder of the run folders by --out')
     if args.json: save_results(results, args.json)
     for r in results:
         if not r['finished']:

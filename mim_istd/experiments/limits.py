@@ -16,16 +16,23 @@ def _touching(mask, other):
     labels = components(mask).labels
     return mask & np.isin(labels, np.unique(labels[mask & other]))
 
+# %% ../../nbs/experiments/04_limits.ipynb #2a3a603a
+def _mask(name, x):
+    "As booleans. `ValueError` for scores, whose every pixel would count."
+    x = np.asarray(x)
+    if x.dtype.kind in 'biu' or ((x == 0) | (x == 1)).all(): return x != 0
+    raise ValueError(f'{name} ({x.dtype}) holds more than 0 and 1: compare scores with a threshold first')
+
 # %% ../../nbs/experiments/04_limits.ipynb #1570888c
 def union_parts(
-    predicted, # (H, W) array, nonzero is predicted
-    truth, # (H, W) array, nonzero is target
+    predicted, # (H, W) array: bool, integers (nonzero is predicted), or float 0 and 1
+    truth, # (H, W) array, likewise
 ) -> dict: # pixels: hit, inside, outside, missed, false; together the union
     """Where the union of prediction and truth lies.
 
     `hit` / sum is the IoU. A target is found, here, if one predicted pixel lies on it.
-    `ValueError` for masks of two shapes."""
-    predicted, truth = np.asarray(predicted) != 0, np.asarray(truth) != 0
+    `ValueError` for masks of two shapes, and for scores."""
+    predicted, truth = _mask('predicted', predicted), _mask('truth', truth)
     if predicted.shape != truth.shape:
         raise ValueError(f'a prediction of {predicted.shape} and a truth of {truth.shape}: give both one size')
     found, finding = _touching(truth, predicted), _touching(predicted, truth)

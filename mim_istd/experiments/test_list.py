@@ -9,6 +9,8 @@ __all__ = ['FIGURES', 'RULES', 'best_epoch', 'figures_by_rule', 'read_curves', '
 import json, math
 from pathlib import Path
 
+from ..files import number
+
 # %% ../../nbs/experiments/09_test_list.ipynb #8dca1939
 FIGURES = {'IoU': 1, 'nIoU': 1, 'Pd': 1, 'Fa': -1} # of a test list; -1: the smaller, the better
 RULES = 'last', 'valid', 'test', 'each' # by which the epoch is chosen that is printed
@@ -20,9 +22,15 @@ def best_epoch(
     name, # of the set
     by='IoU', # one of `FIGURES`
 ) -> dict: # of `epochs`; of equals the first
-    "The epoch at which a figure is best. `ValueError` for another figure than these."
+    """The epoch at which a figure is best; one without the figure (null, or NaN) is never best.
+
+    `ValueError` for another figure or part than these, or if no epoch has the figure."""
     if by not in FIGURES: raise ValueError(f"by={by!r}: choose by one of {', '.join(FIGURES)}")
-    return max(epochs, key=lambda e: FIGURES[by]*e[part][name][by])
+    if part not in ('valid', 'test'): raise ValueError(f"part={part!r}: choose by 'valid' or 'test'")
+    value = lambda e: FIGURES[by]*number(e[part][name][by])
+    known = [e for e in epochs if not math.isnan(value(e))]
+    if not known: raise ValueError(f'no epoch has {by} of {name} ({part}): choose by another figure')
+    return max(known, key=value)
 
 # %% ../../nbs/experiments/09_test_list.ipynb #d6f276ff
 def figures_by_rule(
@@ -42,7 +50,7 @@ def read_curves(
     path, # file with one JSON object a line, each a training
 ) -> list: # of dicts, those with a curve and figures of a test list; of two with one name and seed, the later
     "The trainings of a log that were measured along their way."
-    rows = map(json.loads, Path(path).read_text(encoding='utf-8').splitlines())
+    rows = map(json.loads, filter(str.strip, Path(path).read_text(encoding='utf-8').splitlines()))
     return list({(r['name'], r['seed']): r for r in rows if r.get('curve') and r.get('test')}.values())
 
 # %% ../../nbs/experiments/09_test_list.ipynb #9cf265ba

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASE', 'VARIANTS', 'LAYERS', 'Variant', 'WithoutScan', 'NoDirect', 'ExactHold', 'like', 'AblatedConfig',
-           'variant_config', 'build_variant', 'pick_variants']
+           'get_variant', 'variant_config', 'build_variant', 'pick_variants']
 
 # %% ../../nbs/experiments/07_variants.ipynb #032ebcb4
 from dataclasses import asdict, dataclass, field, replace
@@ -95,6 +95,10 @@ class NoDirect(SS2D):
         super().__init__(*args, **kwargs)
         self.register_buffer('D', torch.zeros_like(self._parameters.pop('D')), persistent=False)
 
+    def reset_scan(self):
+        super().reset_scan()
+        self.D.detach().zero_()
+
 # %% ../../nbs/experiments/07_variants.ipynb #8a367677
 class ExactHold(SS2D):
     "An `SS2D` with B̄ by eq 2."
@@ -113,20 +117,35 @@ class ExactHold(SS2D):
 # %% ../../nbs/experiments/07_variants.ipynb #97566824
 _BY_DIRECTION = ('x_proj', 'dt_weight', 'dt_bias', 'A_log', 'D')
 
+def _left(layer, new):
+    "The weights of `layer` that `new` has too."
+    rows = [layer.directions.index(k) for k in new.directions]          # a direction's weights stand at its place
+    weights = {k: v[rows] if k in _BY_DIRECTION else v for k, v in layer.state_dict().items()}
+    weights['x_proj'] = weights['x_proj'][:, layer.dt_rank - new.dt_rank:]
+    weights['dt_weight'] = weights['dt_weight'][..., :new.dt_rank]
+    return {k: v for k, v in weights.items() if k in new.state_dict()}
+
+# %% ../../nbs/experiments/07_variants.ipynb #4150a306
 def like(
     layer, # `SS2D`; another mixer comes back as it is
     kind=SS2D, # class of the new layer
-    **changes, # its arguments
-): # the new layer
-    "A layer of another kind, or with other arguments, that starts from the weights of `layer`."
+    **changes, # `directions`, some of those of `layer`; `dt_rank=0`; `backend`
+): # the new layer, of the dtype and on the device of `layer`
+    """A layer of another kind, or with other arguments, that starts from the weights of `layer`.
+
+    `ValueError` for directions that `layer` does not have, or for another rank than its own or 0."""
     if not isinstance(layer, SS2D): return layer
-    new = kind(_width(layer), d_state=layer.d_state, backend=layer.backend, **changes)
-    rows = list(new.directions)
-    weights = {k: v[rows] if k in _BY_DIRECTION else v for k, v in layer.state_dict().items()}
-    if not new.dt_rank: weights['x_proj'] = weights['x_proj'][:, layer.dt_rank:]
-    weights['dt_weight'] = weights['dt_weight'][..., :new.dt_rank]
-    new.load_state_dict({k: v for k, v in weights.items() if k in new.state_dict()})
-    return new
+    dim, rank = _width(layer), changes.get('dt_rank', layer.dt_rank)
+    for k in changes.get('directions', ()):
+        if k not in layer.directions:
+            raise ValueError(f'direction {k!r}: this layer has weights for {layer.directions}')
+    if rank not in (0, layer.dt_rank): raise ValueError(f'dt_rank={rank!r}: keep {layer.dt_rank}, or take 0')
+    expand = (layer.d_inner + .5)/dim                                   # of which SS2D takes the whole channels
+    own = dict(d_state=layer.d_state, expand=expand, dt_rank=layer.dt_rank, directions=layer.directions,
+               backend=layer.backend)
+    new = kind(dim, **own | changes).to(layer.in_proj.weight)
+    new.load_state_dict(_left(layer, new))
+    return new.train(layer.training)
 
 # %% ../../nbs/experiments/07_variants.ipynb #32ddc8af
 LAYERS = { # row: what becomes of a network's mixers
@@ -143,9 +162,24 @@ class AblatedConfig(MiMConfig):
     "The configuration of a network whose layers were replaced."
     row:str = '' # of `LAYERS`
 
-def variant_config(variant, base=BASE):
-    "Its `MiMConfig`, or `AblatedConfig` where layers are replaced."
-    config = replace(base, **variant.changes)
+def get_variant(
+    variant, # `Variant`, or its name
+) -> Variant:
+    "The row of that name. `ValueError` if there is none."
+    if isinstance(variant, Variant): return variant
+    if variant in VARIANTS: return VARIANTS[variant]
+    raise ValueError(f'No variant {variant!r}: choose among {", ".join(VARIANTS)}')
+
+# %% ../../nbs/experiments/07_variants.ipynb #bf25a4f6
+def variant_config(
+    variant, # `Variant`, or its name
+    base=BASE, # `MiMConfig`
+) -> MiMConfig: # `AblatedConfig` where layers are replaced
+    "The configuration of a row. `ValueError` if the row does not fit the base."
+    variant = get_variant(variant)
+    if isinstance(base, AblatedConfig): raise ValueError(f'the base is the row {base.row!r} itself: give its MiMConfig')
+    try: config = replace(base, **variant.changes)
+    except ValueError as e: raise ValueError(f'the row {variant.name!r} does not fit this base: {e}') from e
     return AblatedConfig(**asdict(config), row=variant.name) if variant.name in LAYERS else config
 
 # %% ../../nbs/experiments/07_variants.ipynb #b3bd8722
@@ -153,21 +187,22 @@ def build_variant(
     variant, # `Variant`, or its name
     base=BASE, # `MiMConfig`
 ) -> MiM:
-    "The network of a row."
-    net = MiM(variant_config(VARIANTS[variant] if isinstance(variant, str) else variant, base))
+    "The untrained network of a row. `ValueError` for an unknown name, or a row that does not fit the base."
+    net = MiM(variant_config(variant, base))
     row = getattr(net.config, 'row', None)
     return replace_mixers(net, **LAYERS[row]) if row else net
 
 # %% ../../nbs/experiments/07_variants.ipynb #865dd420
 def pick_variants(
-    names=None, # names or groups of `VARIANTS`; None: all
+    names=None, # names or groups of `VARIANTS`, or one; None: all
     base=BASE, # `MiMConfig`
 ) -> list: # of `Variant`, the base first
-    "The variants asked for that differ from the base, and the base."
+    "The variants asked for that differ from the base, and the base. `ValueError` for an unknown name."
     groups = {v.group for v in VARIANTS.values()}
+    names = [names] if isinstance(names, str) else names
     for n in names or ():
         if n not in VARIANTS and n not in groups:
             raise ValueError(f'No variant {n!r}: choose among {", ".join(VARIANTS)}, or a group of '
                              f'{", ".join(sorted(groups))}')
     wanted = [v for v in VARIANTS.values() if names is None or v.name in names or v.group in names]
-    return [VARIANTS['ours']] + [v for v in wanted if v.name in LAYERS or replace(base, **v.changes) != base]
+    return [VARIANTS['ours']] + [v for v in wanted if variant_config(v, base) != base]
