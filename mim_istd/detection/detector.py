@@ -105,6 +105,8 @@ def find_targets(
     least=None, # targets and weaker spots with a probability strictly above this; None: all above the threshold
 ): # list of `Target`, highest peak first; mask (H, W) bool of their pixels
     "Group the pixels above the threshold into targets."
+    if np.shape(image) != np.shape(score):
+        raise ValueError(f'a score map {np.shape(score)} and an image {np.shape(image)}: both are of one (H, W)')
     found = components(_candidates(score, threshold, calibration, least))
     peaks, means = _peaks_and_means(found, score)
     sure = peaks if calibration is None else calibration(mean_logits(found, score))
@@ -178,9 +180,9 @@ class Detector:
         precision='fp32', # on a GPU also 'tf32' or 'bf16', with fewer bits
         scale=1, # images are shown at so many times their size: 0.5 for targets twice as large as those in training
     ):
-        self.device, self.threshold, self.min_area = torch_device(device), _check_threshold(threshold), min_area
+        self.threshold, self.min_area = _check_threshold(threshold), _check_area(min_area)
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
-        self.precision, self.on_device = check_precision(precision), None
+        self.device, self.precision, self.on_device = torch_device(device), check_precision(precision), None
         if not self.method: self._load(weights, model)
         self.tile, self.scale, self.multiple = tile, scale, getattr(self.model, 'multiple', 64)
         self.needed = None   # bytes a pixel, measured when they are first asked for
@@ -193,6 +195,10 @@ class Detector:
 def _check_threshold(t):
     if not 0 <= t <= 1: raise ValueError(f'threshold is a probability between 0 and 1, got {t}')
     return t
+
+def _check_area(a):
+    if not a >= 0: raise ValueError(f'min_area is a number of pixels from 0 upwards, got {a}')
+    return a
 
 @patch
 def _check_shown(self:Detector, name):
@@ -413,8 +419,8 @@ def detections(self:Detector,
     **place, # name, frame and time
 ) -> Detections:
     "The targets of a score map."
-    threshold = self.threshold if threshold is None else threshold
-    min_area = self.min_area if min_area is None else min_area
+    threshold = self.threshold if threshold is None else _check_threshold(threshold)
+    min_area = self.min_area if min_area is None else _check_area(min_area)
     tiles, grey = getattr(score, 'tiles', None), _kept(grey)
     score = np.asarray(_on_host(score))[:grey.shape[0], :grey.shape[1]]
     if ignored is not None:
