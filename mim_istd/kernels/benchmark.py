@@ -12,6 +12,7 @@ __all__ = ['SHAPES', 'SMALL', 'CASES', 'SMALL_CASES', 'NETWORK_ANCHORS', 'core_i
 import argparse, contextlib, datetime, math, platform
 import torch
 import torch.nn.functional as F
+from ..detection.on_gpu import _tensor_cores
 from ..files import to_json, write_whole
 from ..model.ss2d import ss2d_core
 from ..training.steps import record_graph
@@ -198,13 +199,9 @@ def make_step(net, images, training, amp=None, graph=False, compiled=False):
     return infer
 
 # %% ../../nbs/workshop/kernels/benchmark.ipynb #9a8e6b72
-@contextlib.contextmanager
 def full_precision():
-    "TF32 off inside."
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = False; torch.set_float32_matmul_precision('highest')
-    try: yield
-    finally: torch.backends.cudnn.allow_tf32 = convolutions; torch.set_float32_matmul_precision(products)
+    "A context without TF32; afterwards the precision is what it was."
+    return _tensor_cores(tf32=False)
 
 def relative(a, b): return ((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-12)).item()
 

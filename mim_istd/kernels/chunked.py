@@ -207,6 +207,15 @@ def _chunked_backward(five, saved, dy, dlast):
         _backward(q, kept, d, dl, dA, *out)
     return du, dstep, dA, dB, dC
 
+# %% ../../nbs/workshop/kernels/chunked.ipynb #4e9026aa
+def _refuse_batch(*gradients):
+    "A batch of gradients in one tensor is known by having no storage."
+    try:
+        for g in gradients: g.untyped_storage()
+    except NotImplementedError:
+        raise NotImplementedError("backend 'chunked' cannot take a batch of gradients (vectorize=True, "
+                                  "is_grads_batched=True); backend='loop' and backend='reference' can") from None
+
 # %% ../../nbs/workshop/kernels/chunked.ipynb #d88ce1d5
 class _Chunked(torch.autograd.Function):
     "The chunked scan with its own backward."
@@ -221,6 +230,7 @@ class _Chunked(torch.autograd.Function):
         # asked for once: checkpoint() recomputes at each asking
         tensors = ctx.saved_tensors
         five, saved = tensors[:5], tensors[5:]
+        _refuse_batch(dy, dlast)
         with torch.no_grad(): grads = _chunked_backward(five, saved, dy, dlast)
         return _OnlyOnce.apply(*grads, *five, dy, dlast) if torch.is_grad_enabled() else grads
 
@@ -232,8 +242,8 @@ class _OnlyOnce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *_):
-        raise RuntimeError("the chunked selective_scan is differentiable once only; backend='reference' has higher "
-                           "derivatives")
+        raise RuntimeError("the chunked selective_scan is differentiable once only; backend='loop' and "
+                           "backend='reference' have higher derivatives")
 
 # %% ../../nbs/workshop/kernels/chunked.ipynb #1b1d7528
 @torch.library.custom_op('mim_istd::chunked_scan', mutates_args=())

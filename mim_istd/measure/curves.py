@@ -50,7 +50,7 @@ class TargetRanking:
 def update(self:TargetRanking, score, target, *, from_logits=False):
     "Add one image or a batch, as `SegmentationMetrics.update` does; returns itself."
     score, from_logits = _scores(score, from_logits)
-    for s, t in _pairs(score, target, self.protocol):
+    for s, t in list(_pairs(score, target, self.protocol)):   # all are checked before one is counted
         found, truth = components(s > _cut(self.threshold, from_logits)), components(t)
         peaks = np.full(len(found), -np.inf)
         np.maximum.at(peaks, found.labels[found.labels > 0] - 1, s[found.labels > 0])
@@ -144,8 +144,9 @@ class Intervals:
         seed=0, # of the draws
     ):
         if not 0 < level < 1: raise ValueError(f'level is a share between 0 and 1, got {level}')
+        if draws != int(draws) or draws < 1: raise ValueError(f'draws is a whole number, at least 1, got {draws}')
         self.protocol, self.threshold = get_protocol(protocol), threshold
-        self.draws, self.level, self.seed, self.counts = draws, level, seed, []
+        self.draws, self.level, self.seed, self.counts = int(draws), level, seed, []
 
 # %% ../../nbs/workshop/measure/curves.ipynb #76a426b4
 @patch
@@ -161,8 +162,14 @@ def update(self:Intervals, score, target, *, from_logits=False):
 def leave_out(self:Intervals,
     pixels, # of each image that was added last, how many count nowhere
 ):
-    "Takes pixels that count nowhere out of the images that were added last."
-    for c, n in zip(self.counts[len(self.counts) - len(pixels):], pixels): c.pixels -= n
+    "Takes pixels that count nowhere out of the images that were added last; `ValueError` if they have fewer."
+    pixels = list(pixels)
+    if len(pixels) > len(self.counts):
+        raise ValueError(f'pixels to leave out of {len(pixels)} images, but {len(self.counts)} were added')
+    last = self.counts[len(self.counts) - len(pixels):]
+    for c, n in zip(last, pixels):
+        if not 0 <= n <= c.pixels: raise ValueError(f'{n} pixels cannot be left out of an image of {c.pixels}')
+    for c, n in zip(last, pixels): c.pixels -= n
 
 # %% ../../nbs/workshop/measure/curves.ipynb #efb1dc58
 _INTERVALS = 'IoU', 'nIoU', 'Pd', 'Fa', 'target_precision', 'target_F1'

@@ -242,9 +242,13 @@ def _check_wishes(models, sizes, precision):
     if precision not in ('fp32', 'bf16'): raise ValueError(f"precision is 'fp32' or 'bf16', got {precision!r}")
 
 def _settings(device, precision):
-    tf32 = device == 'cuda' and torch.backends.cudnn.allow_tf32
     return dict(describe(device), device=device, threads=torch.get_num_threads(), clock=clock_name(device),
-                precision=precision, tf32_convolutions=tf32, rows=[])
+                precision=precision, tf32_convolutions=device == 'cuda' and _tf32_convolutions(), rows=[])
+
+def _tf32_convolutions():
+    "Whether convolutions on a GPU use TF32; the older name cannot be read where convolutions have a precision alone."
+    cudnn = torch.backends.cudnn
+    return cudnn.conv.fp32_precision == 'tf32' if hasattr(cudnn, 'conv') else cudnn.allow_tf32
 
 # %% ../../nbs/workshop/measure/efficiency.ipynb #2ef55ff5
 def measure(

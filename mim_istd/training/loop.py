@@ -28,6 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
 from ..data.sets import Folder, IRSTDataset, find_dataset, open_folder, split_validation
+from ..detection.on_gpu import _tensor_cores
 from ..detection.weights import find_weights, load_weights, read_card
 from ..files import to_json, write_whole
 from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
@@ -56,8 +57,10 @@ class OrderedLoader(DataLoader):
         processes=1, # how many there are
         **kwargs, # of fastai's `DataLoader`
     ):
-        if batch_size % processes:
+        if not 0 <= rank < processes: raise ValueError(f'rank={rank}: it should be at least 0 and below {processes=}')
+        if batch_size < 1 or batch_size % processes:
             raise ValueError(f'batch_size={batch_size} cannot be shared by {processes} processes: make it a multiple')
+        if not len(dataset): raise DataError('There is no training image')
         if len(dataset) < batch_size:
             n, many = len(dataset), 's' * (len(dataset) > 1)
             raise DataError(f'{n} training image{many} cannot fill one batch of {batch_size}: choose batch_size={n}'
@@ -137,7 +140,7 @@ def _open(root, **parts):
 # %% ../../nbs/book/11_training.ipynb #ce1136af
 def make_datasets(
     root, # folder of a set, a name for `find_dataset`, or a `Folder`
-    recipe, # `Recipe`
+    recipe, # see `get_recipe`
     lists=None, # which list of names
     split=None, # which split of it, or image names; None: all of the list that is for training
     *, images=None, masks=None, # subfolders, if their names are unusual
@@ -147,6 +150,7 @@ def make_datasets(
     keep_hot_pixels=None, # True: leave single pixels far beyond all others as they are, see `find_hot_pixels`
 ): # training and validation `IRSTDataset`; the latter None with valid_fraction=0
     "The images of a training list, divided into a training and a validation part, kept decoded in memory."
+    recipe = get_recipe(recipe)
     folder = _open(root, images=images, masks=masks, mask_suffix=mask_suffix, mask_rule=mask_rule, ignore=ignore,
                    keep_hot_pixels=keep_hot_pixels)
     make = partial(IRSTDataset, folder, lists=lists)
@@ -289,6 +293,8 @@ def make_model(
     weights=None, # to start from, see `find_weights`
 ): # network
     "The network that is meant."
+    if not isinstance(model, (str, MiMConfig, nn.Module, type(None))):
+        raise TypeError(f'model={model!r}: give the name of a network, a MiMConfig, or a network')
     if model is None and weights is not None: return load_weights(weights)
     set_seeds(seed)
     model = 'laptop' if model is None else model
@@ -365,6 +371,7 @@ def make_loaders(
     on_device=None, # cut windows where the images lie; None: on a GPU, with recorded steps, where it can be done
 ): # fastai `DataLoaders` and the `OrderedLoader` in it
     "Loaders of both parts; validation images come one by one, as large as they are."
+    if workers is not None and workers < 0: raise ValueError(f'workers={workers}: it should be at least 0')
     cuda, there = device.type == 'cuda', getattr(train, 'kept_on', None) == device
     common = dict(num_workers=_workers(train, device) if workers is None else workers, device=device)
     if _cut_there(train, recipe, device, on_device): ordered = WindowLoader(train, recipe, device)
@@ -391,8 +398,7 @@ def make_learner(
     recipe, device = _recipe_alone(recipe, kwargs), torch_device(device)
     # before there is an optimizer: AdaGrad's sums lie where the weights are
     net = make_model(model, recipe.seed, recipe.prior, weights).to(device)
-    train, valid = root if isinstance(root, tuple) else make_datasets(root, recipe, **kwargs)
-    train, valid = _keep_items(train, valid, recipe, device, workers)
+    train, valid = _keep_items(*_items(root, recipe, kwargs), recipe, device, workers)
     dls, ordered = make_loaders(train, valid, recipe, device, workers, on_device)
     learn = _learner(net, dls, recipe, [EpochSeeds(ordered, recipe.seed), ValidateEvery(recipe), FitLogits(),
                                         CheckLoss(), *_optional(recipe, device), *cbs])
@@ -414,6 +420,17 @@ class _LossOnDevice(AvgSmoothLoss):
     def accumulate(self, learn):
         self.count += 1
         self.val = torch.lerp(learn.loss.detach(), self.val.to(learn.loss.device), self.beta)
+
+# %% ../../nbs/book/11_training.ipynb #47b47061
+def _items(root, recipe, beside):
+    "Training and validation items: those that are given, or made of a folder."
+    if not isinstance(root, (tuple, list)): return make_datasets(root, recipe, **beside)
+    if len(root) != 2:
+        raise ValueError(f'a pair of data sets is expected, for training and for validation; got {len(root)}')
+    if lost := [k for k, v in beside.items() if v is not None]:
+        raise TypeError(f'the data sets are made already, so {", ".join(lost)} would change nothing: give it to '
+                        f'make_datasets')
+    return root
 
 def _recipe_alone(recipe, given):
     "The recipe that is meant; `TypeError` if arguments beside it are fields of one."
@@ -516,9 +533,7 @@ def _environment(learn, recipe, progress):
     with ExitStack() as stack:
         stack.enter_context(few_threads())
         if recipe.deterministic and cuda: stack.enter_context(_repeatable())
-        if recipe.precision == 'tf32' and cuda:
-            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision('high')
+        if recipe.precision == 'tf32' and cuda: stack.enter_context(_tensor_cores(tf32=True))
         stack.enter_context(_display(learn, progress))
         if num_distrib() > 1:
             # BatchNorm over all processes exists on GPUs only

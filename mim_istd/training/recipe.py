@@ -10,6 +10,7 @@ __all__ = ['AUGMENTATIONS', 'RECIPES', 'Recipe', 'SumLoss', 'get_recipe', 'param
 import inspect, json, math, random
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 
 from ..data.augment import (Blur, CopyPaste, Flip, Gain, Gamma, Gradient, LocalContrast, Noise, Rotate90,
                                    Scale)
+from ..data.sets import binarize
 from ..measure.metrics import get_protocol
 from .losses import LOSSES
 
@@ -61,11 +63,15 @@ class Recipe(_Images, _Steps):
     step:str='eager'
     seed:int=0 # of everything random
     deterministic:bool=True # on CUDA, only kernels that repeat their results; False may be faster
-    def __post_init__(self): _check_recipe(self)
+    def __post_init__(self):
+        for f in fields(self):   # a number of NumPy or PyTorch could not be saved as JSON
+            if hasattr(v := getattr(self, f.name), 'item'): object.__setattr__(self, f.name, v.item())
+        _check_recipe(self)
 
 # %% ../../nbs/book/10_recipe.ipynb #21c702d8
 def _loss_terms(text):
     "'dice + 5*bce' -> [(1.0, 'dice'), (5.0, 'bce')]"
+    if not isinstance(text, str): raise ValueError(f"loss={text!r}: write it as 'dice' or 'dice + 5*bce'")
     terms = []
     for term in text.split('+'):
         *weight, name = (t.strip() for t in term.split('*'))
@@ -93,14 +99,17 @@ _OPTIMIZERS = dict(adagrad=torch.optim.Adagrad, adamw=torch.optim.AdamW, sgd=par
 _CHOICES = dict(optimizer=('adagrad', 'adamw', 'sgd'), decay=('all', 'matrices'),
                 schedule=('constant', 'cosine', 'one_cycle', 'thirds'), images=('resize', 'crop'),
                 precision=('fp32', 'tf32', 'bf16', 'fp16'),
-                step=('eager', 'graph', 'compiled'), monitor=('IoU', 'nIoU', 'Pd'))
+                step=('eager', 'graph', 'compiled'), monitor=('IoU', 'nIoU', 'Pd'), deterministic=(True, False))
 
 # %% ../../nbs/book/10_recipe.ipynb #05a781ff
+def _whole(v, least): return isinstance(v, Integral) and not isinstance(v, bool) and v >= least
+
 # what a number must be, in words and as a test
-_RANGES = {'at least 1': (('epochs', 'batch_size', 'validate_every'), lambda v: v >= 1),
-           'at least 16': (('size',), lambda v: v >= 16),
-           'above 0': (('lr',), lambda v: 0 < v < math.inf),
-           'at least 0': (('weight_decay', 'seed', 'valid_seed'), lambda v: 0 <= v < math.inf),
+_RANGES = {'a whole number, at least 1': (('epochs', 'batch_size', 'validate_every'), lambda v: _whole(v, 1)),
+           'a whole number, at least 16': (('size',), lambda v: _whole(v, 16)),
+           'a whole number, at least 0': (('seed', 'valid_seed'), lambda v: _whole(v, 0)),
+           'a number above 0': (('lr',), lambda v: 0 < v < math.inf),
+           'a number, at least 0': (('weight_decay',), lambda v: 0 <= v < math.inf),
            'between 0 and 1': (('target_probability',), lambda v: 0 <= v <= 1),
            'at least 0 and below 1': (('valid_fraction',), lambda v: 0 <= v < 1),
            'None or above 0': (('grad_clip',), lambda v: v is None or v > 0),
@@ -111,23 +120,38 @@ _RANGES = {'at least 1': (('epochs', 'batch_size', 'validate_every'), lambda v: 
 def _check_fields(self):
     for k, allowed in _CHOICES.items():
         if getattr(self, k) not in allowed:
-            raise ValueError(f'{k}={getattr(self, k)!r}: choose one of {", ".join(allowed)}')
+            raise ValueError(f'{k}={getattr(self, k)!r}: choose one of {", ".join(map(str, allowed))}')
     for what, (names, ok) in _RANGES.items():
         for k in names:
-            if not ok(getattr(self, k)): raise ValueError(f'{k}={getattr(self, k)!r}: it should be {what}')
+            try: fits = ok(getattr(self, k))
+            except TypeError: fits = False
+            if not fits: raise ValueError(f'{k}={getattr(self, k)!r}: it should be {what}')
 
 # %% ../../nbs/book/10_recipe.ipynb #6de6b7f5
 def _check_optimizer(self):
+    if not isinstance(self.optimizer_options, dict):
+        raise ValueError(f"optimizer_options={self.optimizer_options!r}: it should be a dict such as {{'eps': 1e-8}}")
     known = inspect.signature(_OPTIMIZERS[self.optimizer]).parameters.keys() - {'params', 'lr', 'weight_decay'}
     if unknown := set(self.optimizer_options) - known:
         raise ValueError(f'{self.optimizer} has no option {sorted(unknown)[0]!r}: choose among '
                          f'{", ".join(sorted(known))}')
 
+# %% ../../nbs/book/10_recipe.ipynb #2fa5ff8e
+def _check_augment(self):
+    if not isinstance(self.augment, dict) or not all(isinstance(v, dict) for v in self.augment.values()):
+        raise ValueError(f"augment={self.augment!r}: it should be a dict such as {{'flip': {{}}, 'blur': {{'p': 1.}}}}")
+    for name, given in self.augment.items():
+        if name not in AUGMENTATIONS:
+            raise ValueError(f'No augmentation {name!r}: choose among {", ".join(AUGMENTATIONS)}')
+        known = inspect.signature(AUGMENTATIONS[name]).parameters.keys() - {'targets'}
+        if unknown := set(given) - known:
+            raise ValueError(f'{name} has no option {sorted(unknown)[0]!r}: choose among {", ".join(sorted(known))}')
+
 # %% ../../nbs/book/10_recipe.ipynb #f253d503
 def _check_recipe(self):
     _check_fields(self)
-    if unknown := set(self.augment) - set(AUGMENTATIONS):
-        raise ValueError(f'No augmentation {sorted(unknown)[0]!r}: choose among {", ".join(AUGMENTATIONS)}')
+    _check_augment(self)
+    binarize(np.zeros(0), str(self.target))   # does it know the rule?
     if self.precision == 'fp16' and self.step != 'eager':
         raise ValueError(f"step={self.step!r} repeats one scale of the loss, which precision='fp16' has to change: "
                          f"take bf16, or step='eager'")
@@ -170,7 +194,10 @@ def _find_recipe(name):
     if not str(name).endswith('.json'):
         raise ValueError(f'No recipe {str(name)!r}: choose one of {", ".join(RECIPES)}, or a .json file')
     if not Path(name).is_file(): raise FileNotFoundError(f'No recipe file {name}')
-    return json.loads(Path(name).read_text(encoding='utf-8'))
+    try: saved = json.loads(Path(name).read_text(encoding='utf-8'))
+    except ValueError as e: raise ValueError(f'{name} is no JSON file ({e}): give the recipe.json of a run') from None
+    if isinstance(saved, dict) and isinstance(saved := saved.get('recipe', saved), dict): return saved
+    raise ValueError(f'{name} holds no recipe: give the recipe.json of a run')
 
 # %% ../../nbs/book/10_recipe.ipynb #ad50b614
 _RETIRED = dict(warmup=0.15, loss_options={})   # with the only value that is still built
@@ -237,7 +264,7 @@ def learning_rate(
     "The learning rate at a position of the training."
     if recipe.schedule == 'constant': return recipe.lr
     if recipe.schedule == 'cosine': return _half_cosine(recipe.lr, recipe.lr/1000, position)
-    if recipe.schedule == 'thirds': return recipe.lr/5**int(3*position)
+    if recipe.schedule == 'thirds': return recipe.lr/5**min(int(3*position), 2)
     if position < _RISE: return _half_cosine(recipe.lr/25, recipe.lr, position/_RISE)
     return _half_cosine(recipe.lr, recipe.lr/1e4, (position - _RISE) / (1 - _RISE))
 

@@ -14,6 +14,18 @@ from fastcore.basics import patch
 
 from .losses import first_output
 
+# %% ../../nbs/workshop/training/steps.ipynb #4ef367e3
+@contextmanager
+def _cudnn(**settings):
+    "Within this context cuDNN has these settings, such as `benchmark`; its precision is left alone."
+    cudnn = torch.backends.cudnn
+    before = {k: getattr(cudnn, k) for k in settings}
+    try:
+        for k, v in settings.items(): setattr(cudnn, k, v)
+        yield
+    finally:
+        for k, v in before.items(): setattr(cudnn, k, v)
+
 # %% ../../nbs/workshop/training/steps.ipynb #cd15e032
 def record_graph(
     step, # called without arguments: some times beside the current stream, as PyTorch asks, then once for the recording
@@ -23,10 +35,9 @@ def record_graph(
     **how, # of `torch.cuda.graph`: a pool of memory that graphs share
 ) -> tuple: # the CUDA graph, and what `step` returned, which every replay fills anew
     "The kernels of a step, recorded."
-    cudnn, side = torch.backends.cudnn, torch.cuda.Stream()
+    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark if benchmark is None else benchmark,
-                     deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32), torch.cuda.stream(side):
+    with _cudnn(**({} if benchmark is None else dict(benchmark=benchmark))), torch.cuda.stream(side):
         for _ in range(warm_up): step(), tidy()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
@@ -87,11 +98,10 @@ def __call__(self:CapturedStep, images, masks):
 def _repeatable():
     "Only CUDA kernels that give the same bits each time; bilinear up-sampling backwards otherwise adds in any order."
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # cuBLAS asks for this before its first call
-    cudnn, before, warn = (torch.backends.cudnn, torch.are_deterministic_algorithms_enabled(),
-                           torch.is_deterministic_algorithms_warn_only_enabled())
+    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32): yield
+        with _cudnn(benchmark=False, deterministic=True): yield
     finally: torch.use_deterministic_algorithms(before, warn_only=warn)
 
 # %% ../../nbs/workshop/training/steps.ipynb #0da6df27
