@@ -10,6 +10,7 @@ __all__ = ['LOG_COLUMNS', 'load_state', 'RunInUse', 'lock_run', 'read_log', 'Run
 import hashlib, io, json, math, time
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,8 @@ class RunFolder(Callback):
         save_every=1, # epochs from one checkpoint to the next
     ):
         if save_every < 1: raise ValueError(f'save_every={save_every}: it should be at least 1 epoch')
+        if not (max_minutes is None or isinstance(max_minutes, Real) and max_minutes >= 0):
+            raise ValueError(f'max_minutes={max_minutes!r}: it should be a number of minutes from 0 upwards, or None')
         self.out, self.recipe, self.card, self.state = Path(out), recipe, card, state
         self.max_minutes, self.save_every = max_minutes, save_every
         self.rows, self.best, self.stopped, self.begin = [], None, False, time.monotonic()
