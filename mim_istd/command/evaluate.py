@@ -93,6 +93,26 @@ def _note_learned(card, view, lists):
     if n: complain(f'note: the weights learned from {these}: their figures say what is remembered, not what will be '
                    'found in others')
 
+# %% ../../nbs/workshop/command/evaluate.ipynb #f3316616
+def _note_masks(view, protocols):
+    "Say if the masks lose pixels by the rule of a protocol, or if most of their pixels are target."
+    from mim_istd.command.options import complain
+    from mim_istd.data.sets import binarize
+    from mim_istd.measure.metrics import get_protocol
+    rules, size = {name: get_protocol(name).truth for name in protocols}, 0
+    pixels = dict.fromkeys(['mask>127', *rules.values()], 0)
+    for name in view.names:
+        levels = view.read_mask(view.folder.masks[name])
+        size += levels.size
+        for rule in pixels: pixels[rule] += int(binarize(levels, rule).sum())
+    soft = pixels['mask>127']
+    if 2*soft > size: complain(f'note: {100*soft/size:.1f} % of the pixels of these masks are target: are they '
+                               'inverted? --mask-rule "mask==0" takes what is black')
+    for name, rule in rules.items():
+        if pixels[rule] < .9*soft:
+            complain(f'note: {name} counts {rule}, {pixels[rule]} target pixels in these masks, where mask>127 counts '
+                     f'{soft}: they have values in between, as masks saved as JPEG do')
+
 # %% ../../nbs/workshop/command/evaluate.ipynb #7d8bb4a0
 def _extras(args, protocol):
     "name -> object with `update` and `compute`, of what is asked for beyond the protocol's figures."
@@ -188,6 +208,7 @@ def run_evaluate(
     view = IRSTDataset(data, args.split, args.lists)
     if card: _note_learned(card, view, args.lists)
     print(_measured_on(view, args.split, args.lists), flush=True)
+    _note_masks(view, args.protocol)
     for name in args.protocol:
         figures[name], curves[name] = _one_protocol(args, data, name, measure)
         if not figures[name]['targets']: complain(f'note: no mask holds a target by the rule of {name}')

@@ -156,8 +156,7 @@ def make_datasets(
     make = partial(IRSTDataset, folder, lists=lists)
     train = make(folder.training_split(lists) if split is None else split, target=recipe.target, seed=recipe.seed)
     _decode_all(train)
-    names, held, holding = train.names, None, set(_with_target(train))
-    if not holding: raise DataError(_no_target(train))
+    names, held, holding = train.names, None, _check_targets(train)
     if recipe.valid_fraction: names, held = split_validation(names, recipe.valid_fraction, recipe.valid_seed, holding)
     train = _part(train, names)
     train.transform = make_transform(recipe, collect_targets(train) if 'copy_paste' in recipe.augment else None)
@@ -172,6 +171,16 @@ def _no_target(dataset):
             f'{dataset.folder.mask_rule or dataset.target} no pixel of a mask is one{left}. Look at the masks in '
             f'{mask.parent}, {mask.name} first; if they are not empty, give another rule, such as '
             f'mask_rule="mask>0" (--mask-rule on the command line)')
+
+def _check_targets(dataset):
+    "Names of the images that hold a target; `DataError` if none does, or if most pixels are target."
+    if not (holding := set(_with_target(dataset))): raise DataError(_no_target(dataset))
+    masks = [dataset.read(i)[1] for i in range(len(dataset))]
+    share = sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
+    if share <= .5: return holding
+    raise DataError(f'{100*share:.1f} % of the pixels in the {len(masks)} training masks in {dataset.folder} are '
+                    f'target: are they inverted? mask_rule="mask==0" (--mask-rule on the command line) takes what is '
+                    f'black')
 
 # %% ../../nbs/book/11_training.ipynb #bb0fc606
 def _validation(make, names, recipe):
