@@ -6,24 +6,59 @@
 __all__ = ['read_grey', 'replace_hot_pixels', 'group_pixels', 'main']
 
 # %% ../../nbs/workshop/export/runtime.ipynb #cac43350
-import json, os, sys
+import json, os, re, sys
 
 import numpy as np
 import onnxruntime
 
 # %% ../../nbs/workshop/export/runtime.ipynb #80643ed5
+def _read_pgm(path):
+    "A PGM (H, W), its values as they stand in the file."
+    with open(path, 'rb') as f: data = f.read()
+    header = re.match(rb'P([25])' + rb'(?:\s|#[^\n]*\n)+(\d+)'*3 + rb'\s', data)
+    if not header: raise ValueError('its header is not that of a PGM')
+    (kind, width, height, top), data = map(int, header.groups()), data[header.end():]
+    if kind == 2: return np.array(re.sub(rb'#[^\n]*', b'', data).split()).astype(int).reshape(height, width)
+    image = np.frombuffer(data, '>u2' if top > 255 else 'u1', height*width).reshape(height, width)
+    if data[image.nbytes:].lstrip().startswith(b'P'): sys.exit(f'{path} holds several pictures; give one by itself')
+    return image
+
+# %% ../../nbs/workshop/export/runtime.ipynb #490f9105
+def _mend_tiff(
+    values, # (H, W), as Pillow gives them
+    tags, # of the TIFF, by number
+    big_endian, # whether the file has the highest byte first
+):
+    "The values (H, W) that the file means."
+    if 262 not in tags: raise ValueError('it does not say whether zero is black or white')
+    bits, signed = tags.get(258, (1,))[0], tags.get(339, (1,))[0] == 2
+    if big_endian and tags.get(259, 1) != 1 and values.dtype.itemsize == 4:
+        raise ValueError('it holds compressed numbers with the highest byte first')
+    if signed and bits in (8, 16): return values.astype(f'int{bits}')
+    deep = values.dtype.kind == 'u' and values.dtype.itemsize == 2
+    return 2**bits - 1 - values if deep and tags[262] == 0 else values
+
+# %% ../../nbs/workshop/export/runtime.ipynb #3322bd65
 def _open_picture(path):
     "The pixels of a picture file, turned as the file says."
-    from PIL import Image, ImageOps
-    picture = Image.open(path)
-    if getattr(picture, 'n_frames', 1) > 1: sys.exit(f'{path} holds {picture.n_frames} pictures; give one by itself')
-    picture = ImageOps.exif_transpose(picture)
-    return np.asarray(picture.convert('L') if picture.mode == 'P' else picture)
+    from PIL import Image, ImageOps, UnidentifiedImageError
+    with open(path, 'rb') as file:
+        try: picture = Image.open(file)
+        except UnidentifiedImageError: raise ValueError('Pillow cannot read this kind of file') from None
+        n, tags = getattr(picture, 'n_frames', 1), getattr(picture, 'tag_v2', None)
+        if n > 1: sys.exit(f'{path} holds {n} pictures; give one by itself')
+        if picture.format == 'PPM' and picture.mode in 'LI': return _read_pgm(path)
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode == 'P': return np.asarray(upright.convert('RGB')) @ [.299, .587, .114]
+        return np.asarray(upright) if tags is None else _mend_tiff(np.asarray(upright), tags, tags.prefix == b'MM')
 
+# %% ../../nbs/workshop/export/runtime.ipynb #79cce359
 def read_grey(path):
     "One grey image of 8 or 16 bits, or a .npy array, as float32 (H, W); anything else ends the program."
-    try: image = np.load(path) if path.lower().endswith('.npy') else _open_picture(path)
-    except (OSError, ValueError) as e: sys.exit(f'Cannot read {path}: {e}')
+    if not os.path.isfile(path): sys.exit(f'No picture {path}: check the name')
+    try: image = np.asarray(np.load(path) if path.lower().endswith('.npy') else _open_picture(path))
+    except Exception as e:   # Pillow and NumPy have an exception for each kind of fault
+        sys.exit(f'Cannot read {path} ({e}); save the picture as PNG or as a .npy array')
     if image.ndim != 2 or not image.size: sys.exit(f'{path} is no grey image: its shape is {image.shape}, give (H, W)')
     if image.dtype.kind not in 'buif': sys.exit(f'{path} holds {image.dtype} values; give integers or real numbers')
     if image.dtype == np.int32 and not 0 <= image.min() <= image.max() < 2**16:
