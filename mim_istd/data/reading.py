@@ -175,7 +175,7 @@ def _by_tifffile(page):
 # %% ../../nbs/workshop/data/reading.ipynb #69b19800
 def _by_pillow(page, path):
     "The same by Pillow, which turns white-is-zero over for 8 bits and not for 16."
-    with _open(path) as image:
+    with open(path, 'rb') as file, _open(file) as image:   # by its name Pillow maps it, and turned ones wrongly
         image.seek(page.index)
         a = _pixels(image)
     deep = page.photometric.name == 'MINISWHITE' and a.dtype.kind in 'iu' and a.dtype.itemsize > 1
@@ -192,6 +192,7 @@ def _tiff_readers(page, path):
     if kind in ('u1', 'b1'):
         tag = page.tags.get(274)
         return [first, second] if tag is not None and tag.value in (5, 6, 7, 8) else [second, first]
+    if page.parent.byteorder == '>' and page.compression != 1 and kind != 'u2': return [first]   # Pillow swaps no bytes
     return [first, second] if kind in ('u2', 'i2', 'f4') and page.samplesperpixel == 1 else [first]
 
 # %% ../../nbs/workshop/data/reading.ipynb #2e6e5ab6
@@ -200,6 +201,8 @@ def _tiff_page(page, path):
     if page.imagedepth > 1 or page.axes not in ('YX', 'YXS', 'SYX'):
         raise DataError(f'a page of axes {page.axes} and shape {page.shape}; a flat image is expected')
     _check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+    if not hasattr(page.photometric, 'name'):
+        raise DataError('a TIFF without the tag that says whether black or white is zero (262); save it anew')
     errors = []
     for read in _tiff_readers(page, path):
         try: return read()
