@@ -134,16 +134,33 @@ def _calibrate(args):
     "mim-istd calibrate"
     if not args.out and args.weights in ('default', *list_weights()):
         raise ValueError(f'--weights {args.weights}: these belong to the package; name the file to write with -o')
-    from mim_istd.detection.calibration import calibrate, save_calibration
+    from mim_istd.detection.calibration import save_calibration
     from mim_istd.detection.detector import Detector
     from mim_istd.detection.weights import find_weights
     if args.out and Path(args.out).is_dir(): raise IsADirectoryError(f'-o {args.out} is a folder: name a file')
     try_to_write(Path(args.out or find_weights(args.weights)).parent)
     sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
-    with progress_bar() as bar: made = calibrate(detector, sets, args.lists, args.split, progress=bar)
+    made = _made(detector, sets, args)
     out = save_calibration(args.weights, made, args.out)
     for line in _calibration_lines(made): print(line)
     print(f'weights: {out}')
+
+# %% ../nbs/workshop/cli.ipynb #7322da87
+_HOLD_OUT = 'hold more images out of the training, as with valid_fraction=0.4'
+
+def _made(detector, sets, args):
+    "The calibration that is asked for; a note if the weights learned from images of a split that is named."
+    from mim_istd.command.evaluate import _note_learned
+    from mim_istd.data.reading import DataError
+    from mim_istd.detection.calibration import _images, calibrate
+    for view in _images(detector, sets, args.lists, args.split, 'basicirstd') if args.split else ():
+        _note_learned(detector.card, view, args.lists)
+    try:
+        with progress_bar() as bar: return calibrate(detector, sets, args.lists, args.split, progress=bar)
+    except DataError as e:
+        if not args.split: raise
+        more = 'take more images with masks; further sets are named after the first'
+        raise DataError(str(e).replace(_HOLD_OUT, more)) from e
 
 # %% ../nbs/workshop/cli.ipynb #7cd655d1
 def _calibration_lines(made):

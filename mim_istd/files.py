@@ -23,6 +23,9 @@ def whole_file(
     try:
         yield part
         os.replace(part, path)
+    except OSError as e:   # a full disk does not say which file it was
+        if e.errno is None or e.filename is not None: raise
+        raise OSError(e.errno, e.strerror, str(path)) from e
     finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/workshop/files.ipynb #71907015

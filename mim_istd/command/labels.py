@@ -105,6 +105,17 @@ def _why_none(first, film):
     if film: return f'the first is of an image {first!r}, and a film needs a column `frame`, counted from 0'
     return f'the first is of an image {first!r}; give a label and its image the same name'
 
+# %% ../../nbs/workshop/command/labels.ipynb #bedd6962
+def _check_count(labels, done, path, source):
+    "`DataError` if labels seem to count the frames of a film, whose numbers are `done`, from 1."
+    from mim_istd.data.reading import DataError
+    if not labels or not isinstance(min(labels), int): return
+    first, last, end = min(labels), max(labels), max(done)
+    if first < 1 or last != end + 1: return
+    raise DataError(f'The labels {path} seem to count the frames of {source} from 1: they are of frames {first} to '
+                    f'{last}, and the film has 0 to {end}, because frames count from 0. Take 1 from each number; '
+                    f'if they are right, remove the labels of frame {last}')
+
 # %% ../../nbs/workshop/command/labels.ipynb #59440bad
 @contextlib.contextmanager
 def _whole(out):
@@ -135,13 +146,16 @@ def run_labels(args):
             empty, n = empty + _one(out, sheets, name, pixels, boxes), n + len(boxes)
             done.add(key)
         if not done: raise DataError(f'No image in {source}')
+        _check_count(labels, done, args.labels, source)   # only now is the end of a film known
         sheets.add([], last=True)
     return _tell(out, labels, done, n, empty, sheets.count)
 
 # %% ../../nbs/workshop/command/labels.ipynb #d87b27e4
 def _tell(out, labels, done, n, empty, sheets):
     "Say what was written, and what has no mask; the exit status."
-    if left := sorted(map(str, set(labels) - done)): complain(f'labels without an image: {len(left)}, {left[0]} first')
+    if left := sorted(set(labels) - done):
+        counts = '; frames count from 0' if isinstance(left[0], int) else ''
+        complain(f'labels without an image: {len(left)}, {left[0]} first{counts}')
     if empty: complain(f"{counted(empty, 'label')} without a mask: the image is flat there, or ends")
     bare = len(done - set(labels))
     without = f' ({bare} without a label)' if bare else ''

@@ -199,26 +199,32 @@ def find_images(
     recursive=False, # also the subfolders of folders
     skip=None, # the output folder: what is in it is left out, unless a path leads into it
     suffixes=(*SUFFIXES, *VIDEO_SUFFIXES), # of the files of folders; (): all
-): # list of (file, folder it was found under), paths that don't exist or hold no image
+): # list of (file, folder it was found under), paths that don't exist or hold no image, and dangling links
     "Which image files are meant. In folders, overlays and masks of an earlier run are passed over, films too."
     skip, images, missing = Path(skip).resolve() if skip else None, [], []
     for given in paths:
         here = [Path(given)] if Path(given).exists() else map(Path, sorted(glob.glob(str(given), recursive=True)))
         found = [pair for p in here for pair in _images_at(p, recursive, skip, suffixes)]
-        if not found: missing.append(str(given))
-        images += found
+        missing += [str(f) for f, _ in found if _is_dangling(f)] or [str(given)] * (not found)
+        images += [pair for pair in found if not _is_dangling(pair[0])]
     once = {}
     for f, top in images: once.setdefault(f.resolve(), (f, top))   # a file that was named twice is taken once
-    return list(once.values()), missing
+    return list(once.values()), list(dict.fromkeys(missing))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #0db099ef
+def _is_dangling(f):
+    "Whether this is a link to a file that is not there."
+    return f.is_symlink() and not f.exists()
+
+def _place_of(f): return f.parent.resolve()/f.name if _is_dangling(f) else f.resolve()
+
 def _images_at(p, recursive, skip, suffixes):
-    "(file, folder) of the images at one path."
-    if p.is_file(): return [(p, p.parent)]
+    "(file, folder) of the images at one path, dangling links among them."
+    if p.is_file() or _is_dangling(p): return [(p, p.parent)]
     if not p.is_dir(): return []
     if skip in p.resolve().parents: skip = None   # an output folder above the input hides nothing
-    wanted = lambda f: (f.is_file() and (not suffixes or f.suffix.lower() in suffixes) and not f.name.startswith('.')
-                        and skip not in f.resolve().parents and not _is_output(f))
+    wanted = lambda f: ((f.is_file() or _is_dangling(f)) and (not suffixes or f.suffix.lower() in suffixes)
+                        and not f.name.startswith('.') and skip not in _place_of(f).parents and not _is_output(f))
     return [(f, p) for f in sorted(p.rglob('*') if recursive else p.iterdir()) if wanted(f)]
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #d999ba15
@@ -426,6 +432,23 @@ def _warn_of_twice(twice, table):
     warnings.warn(f"{table} has what was found in an image more than once: {'; '.join(pairs)}. To leave one out, as "
                   f"{out}, move that file out of {table.parent} and make the table again", stacklevel=3)
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #51bac64a
+_COMMON = 'coco.json', 'coco_results.json', 'shard.json'   # written beside results
+
+def _is_damaged(path):
+    "Whether a JSON file that is no result was one: its pictures lie beside it, or it is no JSON."
+    if path.is_dir(): return False
+    if any(_says_so(path.with_name(path.stem + _ENDINGS[kind])) for kind in ('overlay', 'mask')): return True
+    if path.name in _COMMON: return False
+    try: json.JSONDecoder().raw_decode(path.read_text(encoding='utf-8-sig').lstrip())   # one value, or lines of them
+    except (OSError, ValueError): return True
+    return False
+
+def _read_result(path):
+    "What `Detections.to_dict` gave; `ValueError` if a file is no whole result."
+    if not is_result(path): raise ValueError(f'{path} does not begin as a result')
+    return json.loads(path.read_text(encoding='utf-8'))
+
 # %% ../../nbs/workshop/detection/outputs.ipynb #57eee05c
 def rebuild_table(
     folder, # with results of `detect`, in subfolders too
@@ -435,10 +458,11 @@ def rebuild_table(
     "Write `targets.csv` from the JSON files of `detect` in a folder; a warning if two are of one image."
     table, count, broken, seen, twice = TargetTable(Path(folder)/'targets.csv'), 0, [], {}, {}
     if paths is None:
-        paths = sorted(filter(is_result, Path(folder).rglob('*.json')), key=lambda p: _place(p, folder))
+        there = (p for p in Path(folder).rglob('*.json') if is_result(p) or _is_damaged(p))
+        paths = sorted(there, key=lambda p: _place(p, folder))
     try:
         for path in paths:
-            try: _take(json.loads(path.read_text(encoding='utf-8')), path, table, coco, seen, twice)
+            try: _take(_read_result(path), path, table, coco, seen, twice)
             except (OSError, ValueError, LookupError, TypeError): broken.append(path)
             else: count += 1
     finally: table.close()
