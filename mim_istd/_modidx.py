@@ -436,6 +436,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._for_now': ( 'workshop/command/detect.html#_for_now',
                                                                                'mim_istd/command/detect.py'),
+                                         'mim_istd.command.detect._hasten': ( 'workshop/command/detect.html#_hasten',
+                                                                              'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._leave_unlinked': ( 'workshop/command/detect.html#_leave_unlinked',
                                                                                       'mim_istd/command/detect.py'),
                                          'mim_istd.command.detect._place': ( 'workshop/command/detect.html#_place',

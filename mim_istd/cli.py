@@ -6,7 +6,7 @@
 __all__ = ['main']
 
 # %% ../nbs/workshop/cli.ipynb #6c03ebdd
-import atexit, contextlib, os, re, shlex, signal, sys, tempfile
+import atexit, contextlib, os, re, shlex, signal, sys, tempfile, threading
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table
@@ -393,7 +393,9 @@ def _leave(status):
     "Nothing is left to do in this process."
     with contextlib.suppress(ValueError): signal.signal(signal.SIGINT, signal.SIG_IGN)   # of another thread
     if status != 130: return
-    atexit._run_exitfuncs()   # such as those that give back what was shared with other processes
+    # such as those that give back what was shared with other processes; they must not keep this one
+    leaving = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+    leaving.start(), leaving.join(2)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError): stream.flush()
     os._exit(status)

@@ -7,6 +7,7 @@ __all__ = ['run_detect', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
 import contextlib, signal, warnings
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,27 +113,40 @@ def _deaf_start():
             if block: block(signal.SIG_SETMASK, before)
 
 # %% ../../nbs/workshop/command/detect.ipynb #da8efbf4
-def _wait_while_any_ends(begun, seconds=.5):
+def _wait_while_any_ends(begun, seconds):
     "Wait for futures as long as one more of them ends within so many seconds."
     from concurrent.futures import FIRST_COMPLETED, wait
     while left := {x for x in begun if not x.done()}:
         if not wait(left, seconds, FIRST_COMPLETED).done: return
 
+def _hasten(processes, begun, up):
+    "Let processes finish what they have begun, and nothing else; what has not come by then is given up."
+    from concurrent.futures import Future
+    processes.pool.shutdown(wait=False, cancel_futures=True)
+    _wait_while_any_ends(begun, 10 if up else .5)
+    come = [pair for pair in processes.waiting if not isinstance(pair[1], Future) or pair[1].done()]
+    processes.waiting.clear(), processes.waiting.extend(come)
+
+# %% ../../nbs/workshop/command/detect.ipynb #7d9ca6ae
 @contextlib.contextmanager
 def _deaf(processes):
     """`Processes` that hear no Ctrl-C, and a function that hastens their end.
 
     When the block is left they are gone, whatever they were doing."""
-    from concurrent.futures import Future
-    pool, submit = processes.pool, processes.pool.submit
-    alive = pool._processes   # the pool forgets it when it is shut down
+    from mim_istd.detection.processes import _read_one
+    pool, submit, begun, first = processes.pool, processes.pool.submit, deque(), []
+    alive, managers = pool._processes, []   # the pool forgets both when it is shut down
     def start(*work):
-        with _deaf_start(): return submit(*work)
+        while begun and begun[0].done(): begun.popleft()
+        with _deaf_start(): begun.append(submit(*work))
+        if work[0] is not _read_one and not first: first.append(begun[-1])   # needs PyTorch
+        if not managers: managers.append(pool._executor_manager_thread)
+        return begun[-1]
     def end():
         for p in list(alive.values()): p.kill()
+        for m in managers: m.join(2)
     def hasten():
-        pool.shutdown(wait=False, cancel_futures=True)
-        _wait_while_any_ends(x for _, x in processes.waiting if isinstance(x, Future) and not x.cancel())
+        _hasten(processes, begun, any(x.done() for x in first))
         end()
     pool.submit = start
     try: yield hasten
