@@ -146,21 +146,13 @@ def _calibrate(args):
     print(f'weights: {out}')
 
 # %% ../nbs/workshop/cli.ipynb #7322da87
-_HOLD_OUT = 'hold more images out of the training, as with valid_fraction=0.4'
-
 def _made(detector, sets, args):
     "The calibration that is asked for; a note if the weights learned from images of a split that is named."
     from mim_istd.command.evaluate import _note_learned
-    from mim_istd.data.reading import DataError
     from mim_istd.detection.calibration import _images, calibrate
     for view in _images(detector, sets, args.lists, args.split, 'basicirstd') if args.split else ():
         _note_learned(detector.card, view, args.lists)
-    try:
-        with progress_bar() as bar: return calibrate(detector, sets, args.lists, args.split, progress=bar)
-    except DataError as e:
-        if not args.split: raise
-        more = 'take more images with masks; further sets are named after the first'
-        raise DataError(str(e).replace(_HOLD_OUT, more)) from e
+    with progress_bar() as bar: return calibrate(detector, sets, args.lists, args.split, progress=bar)
 
 # %% ../nbs/workshop/cli.ipynb #7cd655d1
 def _calibration_lines(made):

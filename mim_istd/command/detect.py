@@ -6,8 +6,7 @@
 __all__ = ['run_detect', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, signal, warnings
-from collections import deque
+import contextlib, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,59 +99,6 @@ def _processes(args, detectors, jobs, made):
     if count < 1: return None
     return Processes(count, _Read(_raw(args), args.fps), detectors[0], _Write(_formats(args), made))
 
-# %% ../../nbs/workshop/command/detect.ipynb #9915148c
-@contextlib.contextmanager
-def _deaf_start():
-    "A process that is started meanwhile hears no Ctrl-C; here it comes afterwards."
-    from mim_istd.files import held_signals
-    block = getattr(signal, 'pthread_sigmask', None)   # Windows has none
-    with held_signals():
-        before = block(signal.SIG_BLOCK, {signal.SIGINT}) if block else ()
-        try: yield
-        finally:
-            if block: block(signal.SIG_SETMASK, before)
-
-# %% ../../nbs/workshop/command/detect.ipynb #da8efbf4
-def _wait_while_any_ends(begun, seconds):
-    "Wait for futures as long as one more of them ends within so many seconds."
-    from concurrent.futures import FIRST_COMPLETED, wait
-    while left := {x for x in begun if not x.done()}:
-        if not wait(left, seconds, FIRST_COMPLETED).done: return
-
-def _hasten(processes, begun, up):
-    "Let processes finish what they have begun, and nothing else; what has not come by then is given up."
-    from concurrent.futures import Future
-    processes.pool.shutdown(wait=False, cancel_futures=True)
-    _wait_while_any_ends(begun, 10 if up else .5)
-    come = [pair for pair in processes.waiting if not isinstance(pair[1], Future) or pair[1].done()]
-    processes.waiting.clear(), processes.waiting.extend(come)
-
-# %% ../../nbs/workshop/command/detect.ipynb #7d9ca6ae
-@contextlib.contextmanager
-def _deaf(processes):
-    """`Processes` that hear no Ctrl-C, and a function that hastens their end.
-
-    When the block is left they are gone, whatever they were doing."""
-    from mim_istd.detection.processes import _read_one
-    pool, submit, begun, first = processes.pool, processes.pool.submit, deque(), []
-    alive, managers = pool._processes, []   # the pool forgets both when it is shut down
-    def start(*work):
-        while begun and begun[0].done(): begun.popleft()
-        with _deaf_start(): begun.append(submit(*work))
-        if work[0] is not _read_one and not first: first.append(begun[-1])   # needs PyTorch
-        if not managers: managers.append(pool._executor_manager_thread)
-        return begun[-1]
-    def end():
-        for p in list(alive.values()): p.kill()
-        for m in managers: m.join(2)
-    def hasten():
-        _hasten(processes, begun, any(x.done() for x in first))
-        end()
-    pool.submit = start
-    try: yield hasten
-    finally:
-        with _deaf_start(): end()
-
 # %% ../../nbs/workshop/command/detect.ipynb #57b205c3
 def _work(detectors, jobs, args, results, lines, processes):
     "All results of all jobs, to the writers and onto the terminal."
@@ -183,14 +129,15 @@ def _detect_all(detectors, jobs, args, failed, results):
     interrupted, rest, lines = False, [], _Lines(jobs, args, failed)
     jobs = [job for job in jobs if job.first is not None]
     there = _processes(args, detectors, jobs, results.made)
-    with _deaf(there) if there else contextlib.nullcontext() as hasten:
+    with contextlib.ExitStack() as leaving:
+        if there: leaving.callback(there.end)
         try: _work(detectors, jobs, args, results, lines, there)
         except KeyboardInterrupt: interrupted = True
         finally:
             with held_signals():   # a second Ctrl-C comes too late to break the table
                 lines.bar.clear()
                 lines.tell()
-                if there and interrupted: hasten()
+                if there and interrupted: there.hasten()
                 if there: rest = there.rest()
                 results.close(rest, empty=lines.failed > failed)
                 if there and interrupted: _remove_parts(results.out, jobs)

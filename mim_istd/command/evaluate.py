@@ -212,7 +212,6 @@ def run_evaluate(
     for name in args.protocol:
         figures[name], curves[name] = _one_protocol(args, data, name, measure)
         if not figures[name]['targets']: complain(f'note: no mask holds a target by the rule of {name}')
-        line = report(figures[name])
-        print('\n'.join([f'{name}: {line}', *_more_lines(figures[name])]), flush=True)
+        print('\n'.join([f'{name}: {report(figures[name])}', *_more_lines(figures[name])]), flush=True)
     if args.curve: write_curves(curves, args.curve)
     if args.json: write_whole(args.json, to_json({k: r | {'made_with': made} for k, r in figures.items()}) + '\n')

@@ -134,8 +134,9 @@ def fit_line(
     m, hits, *_ = _pooled(judged)
     real, false = int(hits.sum()), int((~hits).sum())
     if min(real, false) < FEWEST:
-        raise DataError(f'{real} real and {false} false candidates in {len(judged)} image{"s"*(len(judged) != 1)} are too few to '
-                        f'calibrate on: {FEWEST} of each are needed; hold more images out of the training, as with '
+        among = f"{len(judged)} image{'s' * (len(judged) != 1)}"
+        raise DataError(f'{real} real and {false} false candidates in {among} are too few to calibrate on: {FEWEST} of '
+                        f'each are needed; take more images with masks, or hold more out of the training, as with '
                         f'valid_fraction=0.4')
     line = _line(m, hits)
     if line.slope > 0: return line

@@ -182,10 +182,10 @@ class Detector:
     ):
         self.threshold, self.min_area = _check_threshold(threshold), _check_area(min_area)
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
-        self.device, self.precision, self.on_device = torch_device(device), check_precision(precision), None
+        self.device, self.precision = torch_device(device), check_precision(precision)
+        self.on_device = self.needed = None   # scores on a GPU; bytes a pixel, measured when they are first asked for
         if not self.method: self._load(weights, model)
         self.tile, self.scale, self.multiple = tile, scale, getattr(self.model, 'multiple', 64)
-        self.needed = None   # bytes a pixel, measured when they are first asked for
         self.overlap = fitting_overlap(tile, self.multiple) if overlap is None else overlap
         self._check_shown(model)
         self.ignore, self.keep_hot_pixels = None if ignore is None else Ignored(ignore), keep_hot_pixels

@@ -8,7 +8,7 @@ __all__ = ['Processes']
 # %% ../../nbs/workshop/detection/processes.ipynb #p4d1d472
 import contextlib, copy, functools, os, pickle, signal, threading, warnings
 from collections import deque
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import islice
@@ -127,6 +127,8 @@ class Processes:
         finish = _sendable((detector and _without_network(detector), then))
         _sendable(read)
         self.pool = ProcessPoolExecutor(count, get_context('spawn'), _begin, (read, finish))
+        # for the end: processes and the thread that keeps them, which the pool forgets; tasks, the first with PyTorch
+        self.started, self.keeper, self.begun, self.first = self.pool._processes, None, deque(), None
 
     def __enter__(self): return self
     def __exit__(self, *_): self.pool.shutdown(cancel_futures=True)
@@ -149,10 +151,25 @@ def _result(future):
         return e
 
 # %% ../../nbs/workshop/detection/processes.ipynb #ee48c929
+@contextlib.contextmanager
+def _deaf_start():
+    "A process that is started meanwhile hears no Ctrl-C; here it comes afterwards."
+    block = getattr(signal, 'pthread_sigmask', None)   # Windows has none
+    with held_signals():
+        before = block(signal.SIG_BLOCK, {signal.SIGINT}) if block else ()
+        try: yield
+        finally:
+            if block: block(signal.SIG_SETMASK, before)
+
+# %% ../../nbs/workshop/detection/processes.ipynb #59e8455a
 @patch
 def _submit(self:Processes, *work):
     "A `Future` of what a process is to do."
-    with _alive(): return self.pool.submit(*work)
+    while self.begun and self.begun[0].done(): self.begun.popleft()
+    with _alive(), _deaf_start(): self.begun.append(self.pool.submit(*work))
+    if self.first is None and work[0] is not _read_one: self.first = self.begun[-1]
+    self.keeper = self.keeper or self.pool._executor_manager_thread
+    return self.begun[-1]
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p60c81a0
 @patch
@@ -218,3 +235,28 @@ def rest(self:Processes) -> list: # of (source, what `then` returned or exceptio
         try: return _taken(source, x)
         except OSError as e: return source, e   # its process has died
     return [pair for pair in (end(*pair) for pair in begun) if not isinstance(pair[1], CancelledError)]
+
+# %% ../../nbs/workshop/detection/processes.ipynb #25d2ae4d
+def _wait_while_any_ends(begun, seconds):
+    "Wait for futures as long as one more of them ends within so many seconds."
+    while left := {x for x in begun if not x.done()}:
+        if not wait(left, seconds, FIRST_COMPLETED).done: return
+
+# %% ../../nbs/workshop/detection/processes.ipynb #b7094a5b
+@patch
+def hasten(self:Processes):
+    "Lets processes finish what they have begun and nothing else, and ends them; what has not come by then is given up."
+    up = self.first is not None and self.first.done()
+    self.pool.shutdown(wait=False, cancel_futures=True)
+    _wait_while_any_ends(self.begun, 10 if up else .5)
+    come = [pair for pair in self.waiting if _is_there(pair[1])]
+    self.waiting.clear(), self.waiting.extend(come)
+    self.end()
+
+# %% ../../nbs/workshop/detection/processes.ipynb #0d714f8e
+@patch
+def end(self:Processes):
+    "Ends the processes at once, whatever they are doing."
+    with _deaf_start():
+        for p in list(self.started.values()): p.kill()
+        if self.keeper: self.keeper.join(2)
