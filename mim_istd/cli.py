@@ -5,15 +5,32 @@
 # %% auto #0
 __all__ = ['main']
 
+# %% ../nbs/workshop/cli.ipynb #9875d17c
+import os, sys, _signal   # all three are there when Python starts; the module `signal` would have to be read first
+
+def _end_early(*_):
+    "Ctrl-C before the command has begun."
+    os.write(2, b'mim-istd: interrupted\n')
+    os._exit(130)
+
+# %% ../nbs/workshop/cli.ipynb #f19702bf
+def _is_command(name, spec):
+    "Whether this process is `mim-istd` or `python -m mim_istd.cli`."
+    itself = os.path.basename(sys.argv[0]).removesuffix('.exe') == 'mim-istd' or name == '__main__' and spec
+    return bool(itself) and '--multiprocessing-fork' not in sys.orig_argv
+
+if _is_command(__name__, __spec__) and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _end_early)
+
 # %% ../nbs/workshop/cli.ipynb #6c03ebdd
-import atexit, contextlib, os, re, shlex, signal, sys, tempfile, threading
+import atexit, contextlib, re, shlex, signal, tempfile, threading
 from pathlib import Path
 
 from .command.detect import run_demo, run_detect, run_table
 from .command.jobs import try_to_write
 from .command.results import progress_bar
-from .command.options import build_parser, check_ignore, complain, counted, pass_on
-from .files import list_weights
+from .command.options import build_parser, check_ignore, complain, pass_on
+from .files import counted, list_weights
 
 # %% ../nbs/workshop/cli.ipynb #38896bd8
 def _train(args):
@@ -29,8 +46,9 @@ def _train(args):
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
     recipe = _recipe(args.recipe or begun or 'quick', changes)
     if begun and args.recipe and not args.epochs and (before := begun['recipe']['epochs']) != recipe.epochs:
-        complain(f'note: {out} was begun for {before} epochs and goes on for the {recipe.epochs} of --recipe, so its '
-                 f'learning rates are not those of a run without a stop; leave --recipe out to keep to {before}')
+        complain(f"note: {out} was begun for {counted(before, 'epoch')} and goes on for the {recipe.epochs} of "
+                 '--recipe, so its learning rates are not those of a run without a stop; leave --recipe out to keep to '
+                 f'{before}')
     find_dataset(data)   # says so if there is none, before fastai is imported
     try_to_write(out)
     from mim_istd.training.loop import train
@@ -90,7 +108,7 @@ def _what_next(run, args):
     if nothing:
         hint = '' if args.weights else '; to begin with trained weights (--weights pyramid) helps where images are few'
         yield f"found nothing: no validation has found a target so far, in {counted(done, 'epoch')}{hint}"
-    if run.stopped: yield f'{done} of {end} epochs are done; to go on: {_resumes(args)}'
+    if run.stopped: yield f"{done} of {counted(end, 'epoch')} done; to go on: {_resumes(args)}"
     elif nothing: yield f"to train for longer: {_resumes(args, '--epochs', str(10*end))}"
 
 # %% ../nbs/workshop/cli.ipynb #ed708017
@@ -361,11 +379,17 @@ def _names_in(args):
     values = (v for value in vars(args).values() for v in (value if isinstance(value, list) else [value]))
     return [v for v in values if isinstance(v, str) and '=' in v]
 
+# %% ../nbs/workshop/cli.ipynb #1ecb9305
+def _hear_interrupts():
+    "Ctrl-C ends no process at once any more."
+    if signal.getsignal(signal.SIGINT) is _end_early: signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # %% ../nbs/workshop/cli.ipynb #add94b73
 def _status(args):
     "What a command ends with, whatever happens in it."
     given = _names_in(args)
     try:
+        _hear_interrupts()
         notes = contextlib.nullcontext() if args.debug else _warnings_are_notes(given)
         with _terminated_is_interrupted(), notes:
             if getattr(args, 'ignore', None): check_ignore(args.ignore)

@@ -50,6 +50,7 @@ def adaptive_threshold(
     "max(mean + k std, fraction · max) of a response."
     if not 0 <= fraction < 1:
         raise ValueError(f'fraction is a share of the maximum, 0 or more and below 1; got {fraction}')
+    if not np.isfinite(k): raise ValueError(f'k is a number of standard deviations; got {k}')
     return float(max(response.mean() + k * response.std(), fraction * response.max()))
 
 # %% ../../nbs/workshop/baselines/classical.ipynb #15022694
@@ -148,7 +149,7 @@ def get_classical(
 @patch
 def on(self: ClassicalMethod, device):
     "The same method on a device such as 'cuda', if it has a form for it; else as it is. None: the processor."
-    if self.name != 'ipi' or device is None or torch.device(device).type == 'cpu': return self
+    if self.name != 'ipi' or device is None or torch.device(device).type != 'cuda': return self
     return replace(self, function=partial(ipi_on, device=device))
 
 # %% ../../nbs/workshop/baselines/classical.ipynb #4867ab04
@@ -192,13 +193,14 @@ def __call__(self:ClassicalDetector, image):
 # %% ../../nbs/workshop/baselines/classical.ipynb #42d02987
 def evaluate_classical(
     dataset, # with `read(index) -> image, mask`, such as `IRSTDataset`
-    methods=None, # names; None: all
+    methods=None, # a name, or several; None: all
     protocol='basicirstd', # see `mim_istd.measure.metrics`
     indices=None, # which images; None: all
     progress=True, # as for `evaluate`
     threshold=.5, # of the score
 ) -> dict: # name -> figures as from `SegmentationMetrics.compute`, and `seconds` of CPU an image
     "Measure classical methods on a set."
+    if isinstance(methods, (str, ClassicalMethod)): methods = [methods]
     methods = [get_classical(m) for m in (CLASSICAL if methods is None else methods)]
     meters = {m.name: SegmentationMetrics(protocol, threshold) for m in methods}
     seconds = dict.fromkeys(meters, 0.)

@@ -15,8 +15,9 @@ from fastcore.basics import patch
 from .jobs import (_MARK, _check_films, _check_formats, _check_paths, _detectors, _finish_shard,
     _folders, _formats, _images, _jobs, _linked, _out, _part, _raw, _remove_parts, _settings, _take_up, _tidy,
     _unfinished, try_to_write)
-from .options import build_parser, complain, counted
+from .options import build_parser, complain
 from .results import _Lines, _Progress, _Results, _warnings_as_lines
+from ..files import counted
 
 # %% ../../nbs/workshop/command/detect.ipynb #ed88a844
 def run_detect(args):
@@ -55,10 +56,12 @@ class _Read:
 def __call__(self:_Read, job):
     from dataclasses import replace
     from mim_istd.data.frames import read_frames
+    timed = True
     for frame in read_frames(job.path, self.raw):
+        if frame.index == 1: timed = frame.time != 0
         if not self.whole and frame.index is not None and frame.index < job.first: continue
         if job.number is not None and frame.index is None: frame = replace(frame, index=_Number(job.number))
-        if frame.time is None and frame.index is not None and self.fps:
+        if (frame.time is None or not timed) and frame.index is not None and self.fps:
             frame = replace(frame, time=round(frame.index / self.fps, 6))
         yield frame
 

@@ -186,7 +186,7 @@ def _one_protocol(args, data, name, measure):
 # %% ../../nbs/workshop/command/evaluate.ipynb #026d79ac
 def _measured_on(view, split, lists):
     "The first line of all figures: set, split, list, number of images."
-    from mim_istd.command.options import counted
+    from mim_istd.files import counted
     named = 'all of it' if split == 'all' else f'split {split} of the list {view.folder.choose_list(lists)}'
     return f"{view.root.resolve().name}, {named}: {counted(len(view), 'image')}"
 

@@ -10,7 +10,8 @@ import contextlib, csv, glob, itertools, json, re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .options import complain, counted
+from .options import complain
+from ..files import counted
 
 # %% ../../nbs/workshop/command/jobs.ipynb #7945cf15
 def _nothing_at(path):
@@ -41,7 +42,7 @@ _READS = 'PNG, TIFF, BMP, JPEG, PGM, GIF, WebP, NPY, films'
 
 def _images(args, raw):
     "(file, folder) of each image, and the paths without one, each of which has been named; `OSError` if all are."
-    from mim_istd.detection.outputs import find_images
+    from mim_istd.detection.outputs import find_images, passed_over
     rest = dict(skip=args.out, **{'suffixes': ()} if raw else {})
     images, missing = find_images(args.paths, args.recursive, **rest)
     images = _not_ours(images)
@@ -49,12 +50,23 @@ def _images(args, raw):
         if says := _nothing_at(path): return says
         if Path(path).is_fifo() or Path(path).is_char_device(): return f'{path} is no file: save its image to one first'
         below = 0 if args.recursive else len(find_images([path], True, **rest)[0])
-        return f'no image in {path}' + (f' itself; -r takes the {below} in its subfolders' if below else
-                                        '' if raw else f' (read are {_READS})')
+        if below: return f'no image in {path} itself; -r takes the {below} in its subfolders'
+        others = _kinds(passed_over([path], args.recursive, **rest))
+        return f'no image in {path}' + (f', only {others}' if others else '') + ('' if raw else f' (read are {_READS})')
     reasons = [reason(path) for path in missing]
     if not images: _refuse(reasons or ['no image is left'])
     for says in reasons: complain(says)
+    others = _kinds(passed_over([p for p in args.paths if p not in missing], args.recursive, **rest))
+    if others: complain(f'note: passed over: {others} (read are {_READS})')
     return images, missing
+
+# %% ../../nbs/workshop/command/jobs.ipynb #efcf46c9
+def _kinds(counts):
+    "Files by their endings, in words; of many kinds the four most frequent."
+    said = [counted(n, f'{ending} file') if ending else counted(n, 'file') + ' without an ending'
+            for ending, n in counts.items()]
+    more = [f"{counted(sum(list(counts.values())[4:]), 'file')} of other kinds"] if said[4:] else []
+    return ', '.join([*said[:4], *more])
 
 # %% ../../nbs/workshop/command/jobs.ipynb #aa0f0c81
 def _not_ours(images):

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .options import complain, counted
+from .options import complain
+from ..files import counted
 
 # %% ../../nbs/workshop/command/labels.ipynb #b78a2a9d
 def _files(source):

@@ -12,7 +12,8 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .jobs import try_to_write
-from .options import complain, counted, pass_on
+from .options import complain, pass_on
+from ..files import counted
 
 # %% ../../nbs/workshop/command/results.ipynb #aeb95949
 class _Results:

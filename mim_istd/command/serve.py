@@ -12,7 +12,7 @@ from pathlib import Path
 from ..data.sets import SUFFIXES
 from ..detection.detector import Detector
 from ..detection.outputs import to_csv
-from ..files import to_json, write_whole
+from ..files import counted, to_json, write_whole
 
 # %% ../../nbs/workshop/command/serve.ipynb #5685b122
 def detect_file(
@@ -39,7 +39,7 @@ def _what_is_not_there(lost, found, most):
     if lost and not found: return str(lost[0][1])
     said = [] if most is None else [f'Only the first {most} frames were looked at; the command line takes all.']
     within = [e for n, e in lost if n < found or most is not None]
-    if within: said.append(f"{len(within)} frame{'s' * (len(within) > 1)} left out: {within[0]}")
+    if within: said.append(f"{counted(len(within), 'frame')} left out: {within[0]}")
     if lost[len(within):]: said.append(f'The file breaks off: {lost[len(within)][1]}')
     return ' '.join(said)
 
@@ -67,7 +67,7 @@ def describe(
     targets, frames = sum(map(len, found)), len(found)
     H, W = found[0].image.shape
     where = f'{frames} frames' if frames > 1 else 'the image'
-    return f"**{targets} target{'s' * (targets != 1)}** in {where} of {W} × {H} pixels. {said}"
+    return f"**{counted(targets, 'target')}** in {where} of {W} × {H} pixels. {said}"
 
 # %% ../../nbs/workshop/command/serve.ipynb #85d696b6
 def write_results(

@@ -68,7 +68,7 @@ def find_hot_pixels(
     image, # (H, W) of any real type, in its own range
 ) -> np.ndarray: # (k, 2) int64 rows and columns
     "Single pixels beyond all others by more than ten times their range; none in 8 bits."
-    nothing = np.zeros((0, 2), np.int64)
+    image, nothing = np.asarray(image), np.zeros((0, 2), np.int64)
     if image.dtype.itemsize == 1 or not image.size or _is_narrow(image): return nothing
     (n, var, reach, span), m = _moments(image), max(1, image.size // 10_000)
     if n < 4*m + 4 or span <= 255 or reach**2 * (n/300 + 2*m) < n*var: return nothing
@@ -85,6 +85,7 @@ def replace_hot_pixels(
     image, # (H, W) of any real type, in its own range
 ) -> np.ndarray: # the image itself where there is nothing to replace, else a copy
     "The image with its `find_hot_pixels` replaced by the median of their neighbours."
+    image = np.asarray(image)
     spots = find_hot_pixels(image)
     if not len(spots): return image
     out = np.array(image)
@@ -103,7 +104,7 @@ class Ignored:
         else: self.path = Path(source)
         if self.path and not self.path.exists():
             raise FileNotFoundError(f'No mask to ignore at {self.path}: give an image file, or a folder of them')
-        if self.path and self.path.is_file(): self._kept[None] = read_pixels(self.path) != 0
+        if self.path and self.path.is_file(): self._kept[None] = read_pixels(self.path, no_data=0) != 0
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #3ecf508e
 @patch
@@ -125,7 +126,7 @@ def __call__(self:Ignored,
     "The pixels to ignore. `DataError` if the mask is of another size, or leaves nothing."
     path = self.file(name)
     key = None if None in self._kept else path
-    if key not in self._kept: self._kept = {key: read_pixels(path) != 0} # the frames of a film ask one after the other
+    if key not in self._kept: self._kept = {key: read_pixels(path, no_data=0) != 0} # the frames of a film ask in turn
     mask, what = self._kept[key], path or 'the mask to ignore'
     if mask.shape != tuple(shape):
         sizes = ' and '.join(f'{s[1]} × {s[0]}' for s in (mask.shape, shape) if len(s) == 2)

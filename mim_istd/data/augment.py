@@ -37,17 +37,35 @@ def _resize(a, size, kind):
     "`(H, W)` -> `size`; bilinear averages when it shrinks."
     return np.asarray(Image.fromarray(np.ascontiguousarray(a)).resize(size[::-1], kind))
 
-def _pair(size): return (size, size) if isinstance(size, int) else size
+def _pair(size):
+    "(H, W) of a size: one integer is the side of a square."
+    pair = (size, size) if np.ndim(size) == 0 else tuple(size)
+    if len(pair) == 2 and all(isinstance(n, (int, np.integer)) and n > 0 for n in pair): return tuple(map(int, pair))
+    raise ValueError(f'size is {size!r}: give the side of a square in px, or (H, W)')
+
+# %% ../../nbs/book/07_augmentation.ipynb #77389169
+def _keep_targets(small, mask):
+    "A mask made smaller, with a pixel for each target of `mask` that it has lost."
+    labels, n = ndimage.label(mask, _EIGHT)
+    lost = np.setdiff1d(np.arange(1, n + 1), _resize(labels.astype(np.int32), small.shape, Image.Resampling.NEAREST))
+    if not len(lost): return small
+    small, scale = np.array(small), np.divide(small.shape, mask.shape)
+    for centre in ndimage.center_of_mass(labels > 0, labels, lost):
+        small[tuple(((np.array(centre) + 0.5) * scale).astype(int))] = 1
+    return small
 
 # %% ../../nbs/book/07_augmentation.ipynb #adfa2420
 @dataclass(frozen=True)
 class Resize:
-    "The paper's preparation: the image bilinear, the mask by nearest neighbour."
+    "The paper's preparation: the image bilinear, the mask by nearest neighbour; no target is lost."
     size:int|tuple = 512 # side of a square, or (H, W)
     random = False # draws nothing, so its result may be kept
+    def __post_init__(self): _pair(self.size)
     def __call__(self, image, mask, rng=None):
         size = _pair(self.size)
-        return _resize(image, size, Image.Resampling.BILINEAR), _resize(mask, size, Image.Resampling.NEAREST)
+        small = _resize(mask, size, Image.Resampling.NEAREST)
+        if min(np.divide(size, mask.shape)) < 1: small = _keep_targets(small, mask)
+        return _resize(image, size, Image.Resampling.BILINEAR), small
 
 # %% ../../nbs/book/07_augmentation.ipynb #e05e324f
 def _one_target(mask, rng):
@@ -71,6 +89,7 @@ class RandomCrop:
     "A window at native size; smaller images are continued by reflection, mask included."
     size:int|tuple = 256 # side of a square, or (H, W)
     target_probability:float = 0.5 # chance that the window is made to hold a target
+    def __post_init__(self): _pair(self.size)
     def __call__(self, image, mask, rng):
         h, w = _pair(self.size)
         pad, target = [(0, max(0, s - n)) for s, n in zip((h, w), mask.shape)], None
@@ -100,16 +119,22 @@ class Rotate90:
         return np.rot90(image, k), np.rot90(mask, k)
 
 # %% ../../nbs/book/07_augmentation.ipynb #581daecf
+def _check_range(low, high):
+    if 0 < low <= high: return
+    raise ValueError(f'low is {low} and high is {high}: give numbers above 0, the smaller one as low')
+
 @dataclass(frozen=True)
 class Scale:
-    "Both sides times one factor: the image bilinear, the mask nearest."
-    low:float = 0.8
+    "Both sides times one factor: the image bilinear, the mask nearest. Below 1 it may lose targets one pixel wide."
+    low:float = 0.8 # 1 keeps all targets
     high:float = 1.25
     p:float = 0.5
+    def __post_init__(self): _check_range(self.low, self.high)
     def __call__(self, image, mask, rng):
         if rng.random() >= self.p: return image, mask
         f = np.exp(rng.uniform(np.log(self.low), np.log(self.high)))
-        return Resize(tuple(max(1, round(n * f)) for n in mask.shape))(image, mask)
+        size = tuple(max(1, round(n * f)) for n in mask.shape)
+        return _resize(image, size, Image.Resampling.BILINEAR), _resize(mask, size, Image.Resampling.NEAREST)
 
 # %% ../../nbs/book/07_augmentation.ipynb #6c31a26c
 def _like(new, old):
@@ -123,6 +148,7 @@ class Gamma:
     low:float = 0.7
     high:float = 1.4
     p:float = 0.5
+    def __post_init__(self): _check_range(self.low, self.high)
     def __call__(self, image, mask, rng):
         if rng.random() >= self.p or np.ptp(image) == 0: return image, mask
         power = np.exp(rng.uniform(np.log(self.low), np.log(self.high)))
@@ -251,6 +277,7 @@ class CopyPaste:
         gain=(0.8, 1.25), # range of a random factor on the contrast
     ):
         if not targets: raise DataError('No targets to paste: collect_targets found none in the training images')
+        if not most >= 1: raise ValueError(f'most is {most}: give how many targets may be pasted, at least 1')
         self.targets, self.p, self.most, self.gain = list(targets), p, most, gain
     def __repr__(self): return f'CopyPaste({len(self.targets)} targets, p={self.p}, most={self.most}, gain={self.gain})'
 

@@ -240,6 +240,8 @@ def read_frames(
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f'a source is a path, got a {type(path).__name__}; frames in memory come by a function of your '
                         f'own, read=…, that yields Frame(array)')
+    if not isinstance(raw, (RawFormat, type(None))):
+        raise TypeError(f"raw is a {type(raw).__name__}; parse_raw('640x512xuint16') makes what it should be")
     try:
         for pixels, i, seconds in _contents(path, raw): yield Frame(_grey(pixels), str(path), i, seconds)
     except FileNotFoundError: raise

@@ -59,8 +59,8 @@ def _yolo_box(fields, where):
     if polygon and len(fields) % 2 == 0:
         raise DataError(f'{where}: a polygon is a class, then x, y of each corner; {len(fields) - 1} are no pairs')
     v = [_number(f, where) for f in (fields[1:] if polygon else fields[1:5])]
-    if max(v) > 1.5:   # rounding gives a little over 1, and no more
-        raise DataError(f'{where}: YOLO has parts of the image, from 0 to 1, and {max(v):g} is none: divide pixels by '
+    if abs((far := max(v, key=lambda n: abs(n - .5))) - .5) > 1:   # rounding goes a little beyond
+        raise DataError(f'{where}: YOLO has parts of the image, from 0 to 1, and {far:g} is none: divide pixels by '
                         'the width and height of the image')
     if not polygon: return v
     x, y = v[::2], v[1::2]
@@ -99,6 +99,7 @@ def _read_coco(path, size=None):
         whole, known = json.loads(_text(path)), {}
         names = {i['id']: _name(i['file_name'], path, known) for i in whole['images']}
         found = {name: [] for name in names.values()}
+        if len(names) < len(whole['images']): raise DataError(f'{path}: two images have one id; give each its own')
         for a in whole['annotations']:
             if a.get('iscrowd'): continue
             if len(a['bbox']) != 4: raise DataError(f"{path}: a bbox has four numbers, got {a['bbox']}")
@@ -122,7 +123,8 @@ def _table(path):
 def _frame(text, where):
     "The number of a frame."
     number = _number(text, where)
-    if number % 1: raise DataError(f'{where}: {text!r} is no frame; they are counted by whole numbers from 0')
+    if number % 1 or number < 0:
+        raise DataError(f'{where}: {text!r} is no frame; they are counted by whole numbers from 0')
     return int(number)
 
 def _read_csv(path, size=None):

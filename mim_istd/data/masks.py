@@ -17,7 +17,7 @@ from .reading import DataError, _colours, _decode, _open, _orientation
 # %% ../../nbs/workshop/data/masks.ipynb #5b2c9777
 def _mask_pixels(path):
     "A mask's values as stored, (H, W), NaN as 0 and without alpha; bool if bits or colours tell what is target."
-    pixels = _decode(path)
+    pixels = _decode(path, no_data=0)
     if pixels.ndim == 3:
         colour = _colours(pixels)
         if not (colour == colour[..., :1]).all(): return colour.any(-1)

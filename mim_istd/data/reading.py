@@ -139,6 +139,39 @@ def _read_png(path):
         low = _pixels(image, orientation)
     return high.astype(np.uint16) << 8 | low
 
+# %% ../../nbs/workshop/data/reading.ipynb #1c81478d
+def _bands(
+    shape, # of an array
+    values=2**22, # in a band, about
+):
+    "Slices of whole rows that cut an array into bands; what is done band by band needs little memory."
+    rows = max(1, values // max(1, int(np.prod(shape[1:]))))
+    return [slice(y, y + rows) for y in range(0, shape[0], rows)]
+
+# %% ../../nbs/workshop/data/reading.ipynb #88131143
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+def _colours(
+    pixels, # (H, W, C)
+):
+    "The channels that are colour: one of two, three of four or more; alpha is none."
+    return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
+
+# %% ../../nbs/workshop/data/reading.ipynb #22bd2db4
+_COLOURFUL = 40   # mean difference of a pixel's channels; the published sets stay below
+
+def _grey(
+    pixels, # (H, W) or (H, W, C)
+):
+    "One channel: equal channels are taken as they are, colours weighed as in ITU-R BT.601, alpha is left out."
+    if pixels.ndim == 2: return pixels
+    colour = _colours(pixels)
+    if all((colour[b] == colour[b][..., :1]).all() for b in _bands(colour.shape)): return colour[..., 0]
+    if colour.dtype == np.uint8 and np.ptp(colour[::4, ::4], -1).mean() > _COLOURFUL:
+        warnings.warn('colours are weighed into grey, which is right for a photograph and wrong for the palette of a '
+                      'thermal camera, where it loses targets: save the image in grey', stacklevel=3)
+    return np.concatenate([(colour[b].astype(np.float64) @ _LUMA).astype(np.float32) for b in _bands(colour.shape)])
+
 # %% ../../nbs/workshop/data/reading.ipynb #43dbc5ea
 def _count_directories(file, form):
     "Pages that a TIFF promises: each ends in the place of the next. (`tifffile` leaves out what is cut off.)"
@@ -195,17 +228,47 @@ def _tiff_readers(page, path):
     if page.parent.byteorder == '>' and page.compression != 1 and kind != 'u2': return [first]   # Pillow swaps no bytes
     return [first, second] if kind in ('u2', 'i2', 'f4') and page.samplesperpixel == 1 else [first]
 
+# %% ../../nbs/workshop/data/reading.ipynb #e845f800
+def _no_data(
+    text, # of the tag 42113; None if there is none
+    photometric, # the tag 262: 0 if white is zero, 3 for a palette
+    bits, # of a value
+):
+    "The value, as it is read, of pixels that were not measured; None if the text names none, or a palette's colour."
+    try: value = float(text)
+    except (TypeError, ValueError): return None
+    if value.is_integer() and abs(value) < 2**63: value = int(value)   # compared without a copy in floats
+    return None if photometric == 3 else 2**bits - 1 - value if photometric == 0 else value
+
+# %% ../../nbs/workshop/data/reading.ipynb #ca1525fe
+def _left_out(
+    pixels, # (H, W) or (H, W, C)
+    value, # of pixels that were not measured; None if all were
+    instead=np.nan, # what they become: NaN, 0, or None: they stay
+):
+    "The pixels, those that were not measured replaced; in grey and in floats where that makes NaN."
+    if value is None or instead is None or pixels.dtype.kind not in 'iuf': return pixels
+    gone = pixels == value if pixels.ndim == 2 else (_colours(pixels) == value).all(-1)
+    if not gone.any(): return pixels
+    if instead == 0: out = pixels.copy()
+    else:
+        grey = _grey(pixels)
+        out = grey.astype(np.promote_types(grey.dtype, np.float32))
+    out[gone] = instead
+    return out
+
 # %% ../../nbs/workshop/data/reading.ipynb #2e6e5ab6
-def _tiff_page(page, path):
-    "The pixels of one page, `(H, W)` or `(H, W, C)`; integers of any width and floats."
+def _tiff_page(page, path, no_data=np.nan):
+    "The pixels of one page, `(H, W)` or `(H, W, C)`; integers of any width and floats. `no_data` as in `_left_out`."
     if page.imagedepth > 1 or page.axes not in ('YX', 'YXS', 'SYX'):
         raise DataError(f'a page of axes {page.axes} and shape {page.shape}; a flat image is expected')
     _check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
     if not hasattr(page.photometric, 'name'):
         raise DataError('a TIFF without the tag that says whether black or white is zero (262); save it anew')
-    errors = []
+    tag, errors = page.tags.get(42113), []
+    value = _no_data(tag and tag.value, page.photometric, page.bitspersample)
     for read in _tiff_readers(page, path):
-        try: return read()
+        try: return _left_out(read(), value, no_data)
         except _BROKEN as e: errors.append(e)
     if any('imagecodecs' in str(e) or isinstance(e, ImportError) for e in errors):
         raise DataError(f'a TIFF of {page.bitspersample} bits and compression {page.compression.name}, which needs a '
@@ -214,13 +277,13 @@ def _tiff_page(page, path):
     raise errors[0]
 
 # %% ../../nbs/workshop/data/reading.ipynb #df1dff7f
-def _read_tiff(path):
-    "The pixels of a TIFF's only page."
+def _read_tiff(path, no_data=np.nan):
+    "The pixels of a TIFF's only page. `no_data` as in `_left_out`."
     with tifffile.TiffFile(path) as tif:
         pages = _tiff_pages(tif)
         if len(pages) != 1:
             raise _several(len(pages), 'pages')
-        return _tiff_page(pages[0], path)
+        return _tiff_page(pages[0], path, no_data)
 
 # %% ../../nbs/workshop/data/reading.ipynb #38a68c81
 def _pnm_header(path):
@@ -313,6 +376,18 @@ def _foreign(path):
     return ('bytes without a header, it seems; say what they are, as --raw 640x512xuint16 on the command line or '
             "parse_raw('640x512xuint16') for `read_frames`")
 
+# %% ../../nbs/workshop/data/reading.ipynb #4fd55b5c
+def _passed_over(files):
+    "What to say of those of these files that are pictures, films or arrays of a kind that is not read; '' if none is."
+    kinds = {}
+    for path in map(Path, files):
+        if path.suffix.lower() in ('.txt', '.xml', '.json', '.csv', '.md') or not path.is_file(): continue
+        try: kind = _foreign(path)
+        except OSError: continue
+        if kind: kinds.setdefault(kind, []).append(path.name)
+    return '; '.join(f'{names[0]}{f" and {len(names) - 1} more" if names[1:] else ""}: {kind}'
+                     for kind, names in kinds.items())
+
 # %% ../../nbs/workshop/data/reading.ipynb #3b14feca
 def _refusal(path, e):
     "What to say about a file that raised `e`."
@@ -322,13 +397,14 @@ def _refusal(path, e):
                      'PNG, TIFF, BMP, JPEG, PGM, GIF, WebP and NPY are understood.')
 
 # %% ../../nbs/workshop/data/reading.ipynb #1477a843
-def _decode(path):
-    "An image file's pixels, `(H, W)` or `(H, W, C)`, in the file's own type."
+def _decode(path, no_data=np.nan):
+    "An image file's pixels, `(H, W)` or `(H, W, C)`, in the file's own type. `no_data` as in `_left_out`."
     try:
         kind = _kind(path)
         if kind == 'pillow':
             with _open(path) as image: return _one_frame(image)
-        a = dict(png=_read_png, tiff=_read_tiff, pgm=_read_pnm, npy=_read_npy, npz=_read_npy)[kind](path)
+        if kind == 'tiff': return _read_tiff(path, no_data)
+        a = dict(png=_read_png, pgm=_read_pnm, npy=_read_npy, npz=_read_npy)[kind](path)
         if a.ndim - _has_channels(a) == 2: return a
         if len(a) > 1: raise _several(len(a), 'frames')
         return a[0]
@@ -350,54 +426,23 @@ def _opened(
     image, # a PIL image
 ):
     "The pixels of an image that Pillow has opened, with the bits that it has dropped if the file still has them."
-    seen = _one_frame(image)
-    if not _is_deep(image): return seen
-    try: whole = _decode(image.filename)
+    seen, tags = _one_frame(image), getattr(image, 'tag_v2', {})
+    value = _no_data(tags.get(42113), tags.get(262), tags.get(258, (8,))[0])
+    if not _is_deep(image): return _left_out(seen, value)
+    try: whole = _decode(image.filename, no_data=None)
     except DataError: whole = seen
-    if whole.dtype == np.uint16 and np.array_equal(whole >> 8, seen): return whole
+    if whole.dtype == np.uint16 and np.array_equal(whole >> 8, seen): return _left_out(whole, value)
     warnings.warn(f'{image.filename} has 16 bits a channel, of which Pillow keeps the upper 8; give the path '
                   'instead of the opened image', stacklevel=3)
     return seen
 
-# %% ../../nbs/workshop/data/reading.ipynb #1c81478d
-def _bands(
-    shape, # of an array
-    values=2**22, # in a band, about
-):
-    "Slices of whole rows that cut an array into bands; what is done band by band needs little memory."
-    rows = max(1, values // max(1, int(np.prod(shape[1:]))))
-    return [slice(y, y + rows) for y in range(0, shape[0], rows)]
-
-# %% ../../nbs/workshop/data/reading.ipynb #88131143
-_LUMA = np.array([0.299, 0.587, 0.114])
-
-def _colours(
-    pixels, # (H, W, C)
-):
-    "The channels that are colour: one of two, three of four or more; alpha is none."
-    return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
-
-# %% ../../nbs/workshop/data/reading.ipynb #22bd2db4
-_COLOURFUL = 40   # mean difference of a pixel's channels; the published sets stay below
-
-def _grey(
-    pixels, # (H, W) or (H, W, C)
-):
-    "One channel: equal channels are taken as they are, colours weighed as in ITU-R BT.601, alpha is left out."
-    if pixels.ndim == 2: return pixels
-    colour = _colours(pixels)
-    if all((colour[b] == colour[b][..., :1]).all() for b in _bands(colour.shape)): return colour[..., 0]
-    if colour.dtype == np.uint8 and np.ptp(colour[::4, ::4], -1).mean() > _COLOURFUL:
-        warnings.warn('colours are weighed into grey, which is right for a photograph and wrong for the palette of a '
-                      'thermal camera, where it loses targets: save the image in grey', stacklevel=3)
-    return np.concatenate([(colour[b].astype(np.float64) @ _LUMA).astype(np.float32) for b in _bands(colour.shape)])
-
 # %% ../../nbs/workshop/data/reading.ipynb #11c70f2b
 def read_pixels(
     path, # PNG, TIFF, BMP, JPEG, PGM, GIF, WebP or NPY file of one image, one or more channels, 1 to 64 bits
-) -> np.ndarray: # (H, W), float32 where colours were mixed, else in the file's own type
+    no_data=np.nan, # what the pixels become that a TIFF calls not measured; 0 in masks; None: as they are stored
+) -> np.ndarray: # (H, W); floats where colours were mixed or a pixel was not measured, else the file's own type
     "The image in grey; an NPY array stays on disk until it is looked at. `DataError` if it cannot be read."
-    return _grey(_decode(path))
+    return _grey(_decode(path, no_data))
 
 # %% ../../nbs/workshop/data/reading.ipynb #edb9d95c
 def _float32(a):
@@ -407,13 +452,22 @@ def _float32(a):
 # %% ../../nbs/workshop/data/reading.ipynb #bb34724a
 def read_image(
     path, # as `read_pixels`
-) -> np.ndarray: # (H, W) float32
+) -> np.ndarray: # (H, W) float32, which rounds whole numbers beyond 2^24; NaN where a TIFF has no measurement
     "The image in grey, in its own range (0–255, 0–16383, kelvin, …). `DataError` if it cannot be read."
     return _float32(read_pixels(path))
+
+# %% ../../nbs/workshop/data/reading.ipynb #209bb84b
+def _floats(a):
+    "As `_float32`; float64 if a finite value lies beyond 2^24, where float32 does not hold all whole numbers."
+    out = _float32(a)
+    if a.dtype.itemsize < 4 or a.dtype.kind == 'f' and a.dtype.itemsize == 4: return out   # nothing was rounded
+    held = np.isfinite(out)
+    far = np.abs(out[held]) >= 2**24
+    return np.where(held, a, out).astype(np.float64) if far.any() else out
 
 # %% ../../nbs/workshop/data/reading.ipynb #16fb08c2
 _LARGE = 2**24   # px; from here on memory counts
 
 def _kept(grey):
-    "float32, unless that would take much more memory."
-    return grey if grey.size > _LARGE and grey.dtype.kind in 'biuf' and grey.dtype.itemsize <= 4 else _float32(grey)
+    "As `_floats`, unless that would take much more memory."
+    return grey if grey.size > _LARGE and grey.dtype.kind in 'biuf' and grey.dtype.itemsize <= 4 else _floats(grey)

@@ -21,14 +21,21 @@ from torch.utils.data import Dataset
 
 from .artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels
 from .masks import _KNOWN_MISMATCH, MaskReader, _custom_rule, _few, _fit_mask, _one_orientation
-from .reading import DataError, _bands, read_image
+from .reading import DataError, _bands, _floats, _passed_over, read_image, read_pixels
+
+# %% ../../nbs/book/06_images_and_masks.ipynb #1650b619
+def _real(image):
+    "An array of real numbers, whatever the image came as; `TypeError` if they are none."
+    image = np.asarray(image)
+    if image.dtype.kind in 'biuf' and image.ndim: return image
+    raise TypeError(f'an image of {image.dtype} and shape {image.shape}: give an array (H, W) of real numbers')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #ddd33d34
 def image_statistics(
     image, # (H, W) array of any real type
 ): # mean and standard deviation, float64; deviation 0 if the image is constant
     "Mean and deviation of the finite pixels, one band of rows after another. `ValueError` if no pixel is finite."
-    count, mean, square, low, high = 0, 0., 0., np.inf, -np.inf
+    image, count, mean, square, low, high = _real(image), 0, 0., 0., np.inf, -np.inf
     for b in _bands(image.shape):
         values = _finite(np.array(image[b], np.float64))
         if not values.size: continue
@@ -48,7 +55,7 @@ def standardize(
     """(image − mean) / std over the finite pixels of the whole image.
 
     Non-finite pixels become 0, the mean; so does a constant image. `ValueError` if no pixel is finite."""
-    image = np.asarray(image)
+    image = _real(image)
     mean, std = image_statistics(image) if statistics is None else statistics
     out = np.zeros(image.shape, np.float32)
     for b in _bands(image.shape, 2**15) if std else ():   # as much as stays in the cache
@@ -61,16 +68,19 @@ def standardize(
 MASK_RULES = {'mask>127': lambda m: m > 127, 'mask==255': lambda m: m == 255, 'mask>0': lambda m: m > 0}
 
 def binarize(
-    mask, # (H, W) uint8, grey levels of a mask
+    mask, # (H, W) uint8, grey levels of a mask; or bool, which needs no rule
     rule='mask>127', # 'mask>127', 'mask==255' or 'mask>0'
 ) -> np.ndarray: # (H, W) uint8, 0 or 1
-    "Which pixels of a mask count as target."
-    rule = rule.replace(' ', '')
+    "Which pixels of a mask count as target. `TypeError` for other types, whose white is not 255."
+    mask, rule = np.asarray(mask), rule.replace(' ', '')
     if rule not in MASK_RULES: raise ValueError(f'No mask rule {rule!r}: choose one of {", ".join(MASK_RULES)}')
-    return MASK_RULES[rule](np.asarray(mask)).astype(np.uint8)
+    if mask.dtype == bool: return mask.astype(np.uint8)
+    if mask.size and mask.dtype != np.uint8:
+        raise TypeError(f'a mask of {mask.dtype}: grey levels are uint8, 0 to 255, as `read_mask` gives them')
+    return MASK_RULES[rule](mask).astype(np.uint8)
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #8dee3d19
-SUFFIXES = ('.png', '.bmp', '.tif', '.tiff', '.jpg', '.jpeg', '.pgm', '.gif', '.webp', '.npy')
+SUFFIXES = ('.png', '.bmp', '.tif', '.tiff', '.jpg', '.jpeg', '.pgm', '.ppm', '.gif', '.webp', '.npy')
 _IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'irstd1k_img')
 _MASK_FOLDERS = ('masks', 'mask', 'labels', 'label', 'gt', 'irstd1k_label')
 _SPLITS = ('trainvaltest', 'trainval', 'train', 'val', 'test')
@@ -193,6 +203,16 @@ def _refuse_boxes(root):
         if p.suffix.lower() == '.json' and b'"annotations"' in p.read_bytes()[:2**20]:
             raise DataError(_boxes_are_not_masks(f'{p} holds boxes, as of COCO', p))
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #5f70eeff
+_told = set() # what has been said once
+
+def _tell_passed_over(folder):
+    "Warn, once in a process, of the files of a folder that are pictures of a kind that is not read."
+    said = _passed_over(p for p in sorted(folder.iterdir()) if p.suffix.lower() not in SUFFIXES and p.name[0] != '.')
+    if not said or (folder, said) in _told: return
+    _told.add((folder, said))
+    warnings.warn(f'Passed over in {folder}: {said}', stacklevel=3)
+
 # %% ../../nbs/book/06_images_and_masks.ipynb #b180e120
 def open_folder(
     root, # folder of a set; or a `Folder`, which is given back
@@ -214,6 +234,7 @@ def open_folder(
         _refuse_boxes(root)
         raise
     _check_masks_folder(m)
+    for place in dict.fromkeys((i, m)): _tell_passed_over(place)
     folder = Folder(root, *_pairs(i, m, mask_suffix), _find_lists(root, (i, m)), mask_rule,
                     None if ignore is None else Ignored(ignore), keep_hot_pixels)
     if not folder.images: raise DataError(f'No image in {i}: {", ".join(SUFFIXES)} are understood')
@@ -434,7 +455,7 @@ def read(
     if index in self._cache: return self._cache[index]
     name = self.names[index]
     path, mask_path = self.folder.images[name], self.folder.masks[name]
-    image = read_image(path)
+    image = _floats(read_pixels(path))
     check_image(image, path)
     levels = _fit_mask(self.read_mask(mask_path), image.shape, name, mask_path, path)
     _one_orientation(path, mask_path)

@@ -140,14 +140,14 @@ def signal_to_clutter(
     mask, # (H, W) 0 or 1
     margin=20, # see `local_background`
     guard=2,
-) -> list: # one value a target, in raster order
+) -> list: # one value a target, in raster order; NaN where no pixel of it is finite
     "SCR of each target: |its mean − mean of its local background| / std of its local background."
     image, (labels, n) = np.asarray(image, np.float64), ndimage.label(mask, _EIGHT)
-    scr = []
+    seen, scr = np.isfinite(image), []
     for k in range(1, n + 1):
-        around = image[local_background(mask, labels == k, margin, guard)]
-        scr.append(abs(image[labels == k].mean() - around.mean()) / around.std() if around.size and around.std()
-                   else np.inf)
+        target, around = image[(labels == k) & seen], image[local_background(mask, labels == k, margin, guard) & seen]
+        if not target.size: scr.append(np.nan)
+        else: scr.append(abs(target.mean() - around.mean()) / around.std() if around.size and around.std() else np.inf)
     return scr
 
 # %% ../../nbs/workshop/data/synthetic.ipynb #dccbeb2c
@@ -219,7 +219,8 @@ _LEAST = 4   # px
 
 def _check_scene(shape, scr, size):
     "`ValueError` if there can be no such scene."
-    if min(shape) < _LEAST: raise ValueError(f'shape is {tuple(shape)}: a scene has at least {_LEAST} px a side')
+    if np.shape(shape) != (2,) or min(shape) < _LEAST:
+        raise ValueError(f'shape is {shape}: give (H, W), at least {_LEAST} px a side')
     for name, v in (('scr', scr), ('size', size)):
         if not np.min(v) > 0: raise ValueError(f'{name} is {v}: give a number above 0, or a range of such')
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CSV_FIELDS', 'FORMATS', 'Detections', 'how_made', 'to_csv', 'to_display', 'find_images', 'is_result', 'sign_film',
-           'of_film', 'output_names', 'output_files', 'write_outputs', 'TargetTable', 'rebuild_table', 'lock_folder',
-           'remove_parts']
+           'of_film', 'passed_over', 'output_names', 'output_files', 'write_outputs', 'TargetTable', 'rebuild_table',
+           'lock_folder', 'remove_parts']
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #178f3a84
 import contextlib, csv, glob, hashlib, io, json, math, os, re, sys, warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .. import __version__
 from ..data.frames import VIDEO_SUFFIXES, natural_order
 from ..data.reading import _bands
 from ..data.sets import SUFFIXES
-from ..files import packaged_weights, to_json as _as_json, write_whole
+from ..files import counted, packaged_weights, to_json as _as_json, write_whole
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #fd1a8253
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ class Detections:
     def __len__(self): return len(self.targets)
     def __repr__(self):
         size = ' × '.join(map(str, self.image.shape[::-1]))
-        targets = f"{len(self)} target{'s' * (len(self) != 1)}"
-        return f"Detections({targets} in {size} px{', ' + self.name if self.name else ''})"
+        return f"Detections({counted(len(self), 'target')} in {size} px{', ' + self.name if self.name else ''})"
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #cce92ea1
 def _row(i, target):
@@ -203,13 +203,16 @@ def find_images(
     "Which image files are meant. In folders, overlays and masks of an earlier run are passed over, films too."
     skip, images, missing = Path(skip).resolve() if skip else None, [], []
     for given in paths:
-        here = [Path(given)] if Path(given).exists() else map(Path, sorted(glob.glob(str(given), recursive=True)))
-        found = [pair for p in here for pair in _images_at(p, recursive, skip, suffixes)]
+        found = [pair for p in _meant(given) for pair in _images_at(p, recursive, skip, suffixes)]
         missing += [str(f) for f, _ in found if _is_dangling(f)] or [str(given)] * (not found)
         images += [pair for pair in found if not _is_dangling(pair[0])]
     once = {}
     for f, top in images: once.setdefault(f.resolve(), (f, top))   # a file that was named twice is taken once
     return list(once.values()), list(dict.fromkeys(missing))
+
+def _meant(given):
+    "The paths that a path or a pattern stands for."
+    return [Path(given)] if Path(given).exists() else map(Path, sorted(glob.glob(str(given), recursive=True)))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #0db099ef
 def _is_dangling(f):
@@ -221,11 +224,15 @@ def _place_of(f): return f.parent.resolve()/f.name if _is_dangling(f) else f.res
 def _images_at(p, recursive, skip, suffixes):
     "(file, folder) of the images at one path, dangling links among them."
     if p.is_file() or _is_dangling(p): return [(p, p.parent)]
-    if not p.is_dir(): return []
-    if skip in p.resolve().parents: skip = None   # an output folder above the input hides nothing
-    wanted = lambda f: ((f.is_file() or _is_dangling(f)) and (not suffixes or f.suffix.lower() in suffixes)
-                        and not f.name.startswith('.') and skip not in _place_of(f).parents and not _is_output(f))
-    return [(f, p) for f in sorted(p.rglob('*') if recursive else p.iterdir()) if wanted(f)]
+    return [(f, p) for f in _files_in(p, recursive, skip, lambda ending: not suffixes or ending in suffixes)]
+
+def _files_in(folder, recursive, skip, takes):
+    "Files whose ending is taken, in their order: no hidden ones, no outputs, nothing below `skip`."
+    if not folder.is_dir(): return []
+    if skip in folder.resolve().parents: skip = None   # an output folder above the input hides nothing
+    wanted = lambda f: ((f.is_file() or _is_dangling(f)) and takes(f.suffix.lower()) and not f.name.startswith('.')
+                        and skip not in _place_of(f).parents and not _is_output(f))
+    return filter(wanted, sorted(folder.rglob('*') if recursive else folder.iterdir()))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #d999ba15
 def is_result(
@@ -281,6 +288,20 @@ def of_film(
     "Whether these are the outputs of a frame of a film, and not of an image or a file of a sequence."
     base, frame = Path(base), detections.get('frame')
     return frame is not None and base.name == f'{frame:06d}' and Path(detections['image']).stem != base.name
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #237d5ccb
+def passed_over(
+    paths, recursive=False, skip=None, suffixes=(*SUFFIXES, *VIDEO_SUFFIXES), # as for `find_images`
+) -> dict: # ending, '' of a name without one -> number of files, the most frequent first
+    "The files in folders that `find_images` passes over because of their endings."
+    skip, other = Path(skip).resolve() if skip else None, lambda ending: suffixes and ending not in suffixes
+    files = {f.resolve() for given in paths for p in _meant(given) for f in _files_in(p, recursive, skip, other)}
+    return dict(Counter(f.suffix.lower() for f in files if not _is_written(f)).most_common())
+
+def _is_written(f):
+    "Whether a file that is no picture looks like one that `detect` writes."
+    ours = 'targets[.]csv|coco(_results)?[.]json|shard[.]json|.*_(tracks[.]csv|mot[.]txt)'
+    return bool(re.fullmatch(ours, f.name)) or is_result(f)
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #a8b7c5ba
 def _kinds_of_names(plain, file, top):

@@ -6,7 +6,8 @@
 __all__ = ['Linking', 'TrackPoint', 'Track', 'link', 'to_mot', 'to_track_csv', 'track_results', 'draw_tails']
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #bd8d08cf
-import csv, datetime, io, json, math
+import csv, datetime, io, itertools, json, math, warnings
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
@@ -17,8 +18,8 @@ from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
 from ..data.frames import natural_order
-from .outputs import is_result, of_film
-from ..files import to_json, write_whole
+from .outputs import _is_damaged, is_result, of_film
+from ..files import counted, to_json, write_whole
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #f02181ee
 @dataclass(frozen=True)
@@ -55,21 +56,29 @@ def _shift_at(shifts):
     frames, x, y = np.array([(f, *shifts[f][:2]) for f in sorted(shifts)], float).T
     return lambda frame: (float(np.interp(frame, frames, x)), float(np.interp(frame, frames, y)))
 
-# %% ../../nbs/workshop/detection/tracks.ipynb #08a45783
-_FIRST = datetime.datetime(2000, 1, 1)
+# %% ../../nbs/workshop/detection/tracks.ipynb #06e464cd
+def _step_of(lost):
+    "A function of the frame that gives its step; `lost`: frame -> pictures lost before it since the film began."
+    known = sorted(lost or ())
+    return lambda frame: frame + (lost[known[bisect(known, frame) - 1]] if known and frame >= known[0] else 0)
 
-def _stream(frames, seen, shift):
-    "(time, detections in the scene) of each frame from the first to the last, also where nothing was found."
+# %% ../../nbs/workshop/detection/tracks.ipynb #08a45783
+def _stream(frames, seen, shift, step, most):
+    "(time, detections in the scene) of each frame from the first to the last, and of `most` lost pictures before one."
     from stonesoup.types.detection import Detection
+    start, seconds = datetime.datetime(2000, 1, 1), itertools.count()
+    now = lambda: start + datetime.timedelta(seconds=next(seconds))
     first = int(min(frames))   # which may be a time stamp, and no date is as large
     for f in range(first, max(frames) + 1):
-        time, (dx, dy) = _FIRST + datetime.timedelta(seconds=f - first), shift(f)
+        lost, (dx, dy) = step(f) - step(max(f - 1, first)) - 1, shift(f)
+        for _ in range(min(lost, most)): yield now(), set()
+        time = now()
         yield time, {Detection(np.array([[t.x - dx], [t.y - dy]]), time, measurement_model=seen,
                                metadata=dict(frame=f, target=i))
                      for i, t in enumerate(frames.get(f, ()))}
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #52c5ac12
-def _run_tracker(frames, how, shift):
+def _run_tracker(frames, how, shift, step):
     "The confirmed tracks, each as its hits: a list of (frame, place in the frame's list)."
     from stonesoup.deleter.time import UpdateTimeStepsDeleter
     from stonesoup.initiator.simple import MultiMeasurementInitiator
@@ -78,7 +87,8 @@ def _run_tracker(frames, how, shift):
     lost = UpdateTimeStepsDeleter(how.lost)
     begin = MultiMeasurementInitiator(prior, lost, associate, updater, seen, min_points=how.confirm)
     tracks = set()
-    for _, live in MultiTargetTracker(begin, lost, _stream(frames, seen, shift), associate, updater): tracks |= live
+    stream = _stream(frames, seen, shift, step, how.lost)
+    for _, live in MultiTargetTracker(begin, lost, stream, associate, updater): tracks |= live
     hits = [[s.hypothesis.measurement.metadata for s in t if getattr(s, 'hypothesis', None)] for t in tracks]
     return sorted([(m['frame'], m['target']) for m in h] for h in hits)
 
@@ -91,11 +101,16 @@ class TrackPoint:
     y: float            # centroid, row in pixels
     target: int | None  # place in the frame's list of targets; None: nothing was found here, the gap was filled
     shift: tuple = (0., 0.)     # (x, y) by which the scene has moved in the picture since the first frame, px
+    lost: int = 0       # pictures of the film that were lost before this frame, and are not in its number
 
     @property
     def scene(self):
         "(x, y) in the scene, which is where it would be in the picture if the camera had stood still."
         return self.x - self.shift[0], self.y - self.shift[1]
+    @property
+    def step(self):
+        "The number of the frame if no picture had been lost."
+        return self.frame + self.lost
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #98e11f86
 @dataclass(frozen=True)
@@ -105,8 +120,8 @@ class Track:
     points: tuple       # of `TrackPoint`, one a frame from the first hit to the last
 
     def __repr__(self):
-        hits = f"{self.hits} hit{'s' * (self.hits != 1)}"
-        return f'Track({self.id}: frames {self.points[0].frame} to {self.points[-1].frame}, {hits})'
+        first, last = self.points[0].frame, self.points[-1].frame
+        return f"Track({self.id}: frames {first} to {last}, {counted(self.hits, 'hit')})"
     @property
     def hits(self): return sum(p.target is not None for p in self.points)
 
@@ -130,6 +145,14 @@ def at(self:Track, frame):
     k = frame - self.points[0].frame
     return self.points[k] if 0 <= k < len(self.points) else None
 
+# %% ../../nbs/workshop/detection/tracks.ipynb #50031ce9
+@patch
+def age(self:Track,
+    frame, # within the track
+) -> int: # frames, those that were lost among them
+    "How long a track has been seen."
+    return self.at(frame).step - self.points[0].step
+
 # %% ../../nbs/workshop/detection/tracks.ipynb #b91f16ac
 @patch
 def speed(self:Track,
@@ -139,19 +162,20 @@ def speed(self:Track,
     k = frame - self.points[0].frame
     a, b = self.points[max(0, k - 2)], self.points[min(len(self.points) - 1, k + 2)]
     (ax, ay), (bx, by) = a.scene, b.scene
-    return math.hypot(bx - ax, by - ay) / max(1, b.frame - a.frame)
+    return math.hypot(bx - ax, by - ay) / max(1, b.step - a.step)
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #9d17e0f6
-def _fill(hits, frames, shift):
+def _fill(hits, frames, shift, step):
     "The points of a track, one a frame, from its hits."
     at = {f: (i, frames[f][i]) for f, i in hits}
-    f, scene = np.array(list(at), float), np.array([np.subtract((t.x, t.y), shift(f)) for f, (_, t) in at.items()])
+    steps = np.array([step(f) for f in at], float)
+    scene = np.array([np.subtract((t.x, t.y), shift(f)) for f, (_, t) in at.items()])
     def point(k):
-        dx, dy = shift(k)
-        if k in at: return TrackPoint(k, float(at[k][1].x), float(at[k][1].y), at[k][0], (dx, dy))
-        x, y = (float(np.interp(k, f, v)) for v in scene.T)
-        return TrackPoint(k, x + dx, y + dy, None, (dx, dy))
-    return tuple(map(point, range(int(f[0]), int(f[-1]) + 1)))
+        (dx, dy), lost = shift(k), step(k) - k
+        if k in at: return TrackPoint(k, float(at[k][1].x), float(at[k][1].y), at[k][0], (dx, dy), lost)
+        x, y = (float(np.interp(step(k), steps, v)) for v in scene.T)
+        return TrackPoint(k, x + dx, y + dy, None, (dx, dy), lost)
+    return tuple(map(point, range(min(at), max(at) + 1)))
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #0040ce87
 def _check_frames(frames, shifts):
@@ -182,19 +206,20 @@ def link(
     frames, # dict: frame number -> list of targets with `x` and `y`, as of `Detections.targets`
     how=Linking(), # see `Linking`
     shifts=None, # frame number -> (x, y) px, as of `scene_shifts`; None: the camera stands still
+    lost=None, # frame number -> pictures lost before it since the film began, not in its number; None: none
 ) -> list: # of `Track`, by first frame
     "Link the targets of a film's frames into tracks. Needs Stone Soup, the extra `track`."
     _check_frames(frames, shifts)
     if not any(frames.values()): return []
-    shift = _shift_at(shifts)
-    tracks = sorted(_run_tracker(frames, how, shift), key=lambda hits: (hits[0][0], hits[0][1]))
-    return [Track(k, _fill(hits, frames, shift)) for k, hits in enumerate(tracks, 1)]
+    shift, step = _shift_at(shifts), _step_of(lost)
+    tracks = sorted(_run_tracker(frames, how, shift, step), key=lambda hits: (hits[0][0], hits[0][1]))
+    return [Track(k, _fill(hits, frames, shift, step)) for k, hits in enumerate(tracks, 1)]
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #afc9c1fb
 def _with_tracks(detections, tracks, shift=None):
     "What `Detections.to_dict` gives, each target with its track, and with the shift of the scene."
     f = detections['frame']
-    here = {p.target: dict(track=t.id, track_age=f - t.points[0].frame, moving=t.moving, speed=round(t.speed(f), 3))
+    here = {p.target: dict(track=t.id, track_age=t.age(f), moving=t.moving, speed=round(t.speed(f), 3))
             for t in tracks if (p := t.at(f)) and p.target is not None}
     new = lambda i: here.get(i, dict(track=None, track_age=None, moving=None, speed=None))
     moved = {'shift': list(shift(f))} if shift else {}
@@ -235,7 +260,7 @@ def to_track_csv(
     for t in tracks:
         for p in t.points:
             table.writerow((t.id, p.frame, f'{p.x:.2f}', f'{p.y:.2f}', int(p.target is None),
-                            p.frame - t.points[0].frame, int(t.moving), f'{t.displacement:.2f}',
+                            t.age(p.frame), int(t.moving), f'{t.displacement:.2f}',
                             f'{t.speed(p.frame):.3f}'))
     return out.getvalue()
 
@@ -251,21 +276,43 @@ class _Spot:
 # %% ../../nbs/workshop/detection/tracks.ipynb #e6dd7d00
 def _films(folder):
     "folder of a film's frames -> [(path, contents)] by frame; `ValueError` that names a file that is no whole result."
-    films = {}
-    paths = filter(is_result, Path(folder).rglob('*.json'))
-    for path in sorted(paths, key=lambda p: natural_order(p.relative_to(folder))):
+    films, others = {}, []
+    for path in sorted(Path(folder).rglob('*.json'), key=lambda p: natural_order(p.relative_to(folder))):
+        if not is_result(path):
+            others.append(path)
+            continue
         try:
             found = json.loads(path.read_text(encoding='utf-8'))
             if 'frame' in found: films.setdefault(path.parent, []).append((path, found))
         except ValueError as e: raise ValueError(f'{path} is no whole result ({e}); detect its film again') from e
+    for path in others:
+        if path.parent in films and _is_damaged(path):
+            warnings.warn(f'{path} is no result any more: its frame counts as one without targets; detect its film '
+                          'again', stacklevel=3)
     return {d: sorted(f, key=lambda pair: pair[1]['frame']) for d, f in films.items()}
+
+# %% ../../nbs/workshop/detection/tracks.ipynb #736dec87
+def _lost(results):
+    "Frame -> pictures lost before it since the film began, by the times of its frames; nothing if they are not even."
+    at = sorted((d['frame'], d['time']) for _, d in results if d.get('time') is not None)
+    if len(at) < 10: return {}
+    frames, times = np.array(at).T
+    between, seconds = np.diff(frames), np.diff(times)
+    if not (usual := np.median(seconds / between)) > 0: return {}
+    pictures = np.round(seconds / usual)
+    even = (np.abs(seconds / usual - pictures) < .1).mean() > .9
+    more = (pictures - between).clip(0).cumsum() if even else 0*times[1:]
+    return {int(f): int(n) for f, n in zip(frames[1:], more) if n}
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #319c36de
 def _track_film(base, results, moving, how, shifts):
     "Link one film and write its files; returns the tracks that are in the tables."
     shifts = shifts or {d['frame']: d['shift'] for _, d in results if 'shift' in d}   # given, or of an earlier run
     frames = {d['frame']: [_Spot(t['x'], t['y'], tuple(t['box']), t['peak']) for t in d['targets']] for _, d in results}
-    tracks, shift = link(frames, how, shifts), _shift_at(shifts) if shifts else None
+    if lost := _lost(results):
+        warnings.warn(f"{base}: {counted(max(lost.values()), 'picture')} missing in the film, by the times of its "
+                      'frames. What is missing counts as time in the tracks', stacklevel=3)
+    tracks, shift = link(frames, how, shifts, lost), _shift_at(shifts) if shifts else None
     for path, d in results: write_whole(path, to_json(_with_tracks(d, tracks, shift), indent=1, ascii=False) + '\n')
     kept = [t for t in tracks if t.moving or not moving]
     write_whole(f'{base}_tracks.csv', to_track_csv(kept))

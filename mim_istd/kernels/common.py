@@ -85,17 +85,20 @@ def _source(kernel, fixed):
 def compile_kernel(kernel, arch=90, warps=1, maxnreg=None, **fixed):
     "Compile for an NVIDIA GPU of compute capability arch/10; no GPU needed. `fixed`: compile-time numbers."
     from triton.backends.compiler import GPUTarget
+    if INTERPRETED:
+        raise RuntimeError('nothing is compiled here, because TRITON_INTERPRET=1 was set when Triton was imported: '
+                           'compile in another process, as `in_fresh_process` does')
     return triton.compile(_source(kernel, fixed), target=GPUTarget('cuda', arch, 32),
                           options=dict(num_warps=warps, maxnreg=maxnreg))
 
 # %% ../../nbs/workshop/kernels/common.ipynb #1a8aaef2
 def in_fresh_process(code: str) -> str:
-    "Run Python code where Triton compiles instead of interpreting; the last line it prints."
+    "Run Python code where Triton compiles instead of interpreting; the last line it prints, or nothing."
     import sys
     environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=environment)
     if done.returncode: raise RuntimeError(done.stderr[-2000:])
-    return done.stdout.strip().splitlines()[-1]
+    return (done.stdout.strip().splitlines() or [''])[-1]
 
 # %% ../../nbs/workshop/kernels/common.ipynb #d61aa839
 def _disassembled(compiled):

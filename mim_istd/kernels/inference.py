@@ -19,6 +19,10 @@ def _seen(y, x, tap, H, W, K: tl.constexpr, S: tl.constexpr):
     y, x = y*S + tap//K - K//2, x*S + tap % K - K//2
     return y*W + x, (y >= 0) & (y < H) & (x >= 0) & (x < W)
 
+# %% ../../nbs/workshop/kernels/inference.ipynb #bd1bfc90
+@triton.jit
+def _relu(v): return tl.maximum(v, 0., propagate_nan=tl.PropagateNan.ALL)
+
 # %% ../../nbs/workshop/kernels/inference.ipynb #d1c2b6dc
 @triton.jit(do_not_specialize=['H', 'W', 'OH', 'OW'])
 def convolution_kernel(X, WEIGHT, BIAS, OUT, H, W, OH, OW, C: tl.constexpr, O: tl.constexpr, K: tl.constexpr,
@@ -33,7 +37,7 @@ def convolution_kernel(X, WEIGHT, BIAS, OUT, H, W, OH, OW, C: tl.constexpr, O: t
         w = tl.load(WEIGHT + (tap*C + c)[:, None]*O + o[None, :])
         acc = tl.dot(x, w, acc, input_precision='tf32x3')
     acc += tl.load(BIAS + o)[None, :]
-    if RELU: acc = tl.maximum(acc, 0.)
+    if RELU: acc = _relu(acc)
     tl.store(OUT + image*O*OH*OW + o[None, :]*(OH*OW) + p[:, None], acc, ok[:, None])
 
 # %% ../../nbs/workshop/kernels/inference.ipynb #0258c8d7
@@ -45,7 +49,7 @@ def grey_kernel(X, WEIGHT, BIAS, OUT, H, W, OH, OW, O: tl.constexpr, K: tl.const
     for tap in tl.static_range(K*K):
         at, inside = _seen(p // OW, p % OW, tap, H, W, K, S)
         acc += tl.load(WEIGHT + tap*O + o)[:, None]*tl.load(X + image*H*W + at, ok & inside, 0.)[None, :]
-    if RELU: acc = tl.maximum(acc, 0.)
+    if RELU: acc = _relu(acc)
     tl.store(OUT + image*O*OH*OW + o[:, None]*(OH*OW) + p[None, :], acc, ok[None, :])
 
 # %% ../../nbs/workshop/kernels/inference.ipynb #9867306a
@@ -60,18 +64,29 @@ def _tile(O):
     "Pixels, channels and warps of a program that makes some of O channels."
     return (128, 32, 4) if O == 32 else (64, min(O, 64), 2)
 
+# %% ../../nbs/workshop/kernels/inference.ipynb #f6ff26c4
+def _check_layout(C, O, rows, side):
+    "`ValueError` unless `convolve` has a program for these channels, and weights by the taps of this side."
+    if C != 1 and C % 16 or O not in (16, 32) and (C == 1 or O % 64):
+        raise ValueError(f'{C} channels to {O}: convolve takes 1 channel or a multiple of 16, and makes 16, 32 or, not '
+                         f'from 1, a multiple of 64; take torch.nn.functional.conv2d for others')
+    if side % 2 == 0 or rows != side*side*C:
+        raise ValueError(f'{rows} rows of weights for side {side} and {C} channels: the side should be odd, and the '
+                         f'rows side·side·C, as by_taps gives them')
+
 # %% ../../nbs/workshop/kernels/inference.ipynb #26624b9c
 @launcher
 def convolve(
     x, # (B, C, H, W)
-    weight, # (side·side·C, O), from `by_taps`; C is 1 or a multiple of 16, O 16, 32 or a multiple of 64
+    weight, # (side·side·C, O), from `by_taps`; C is 1 or a multiple of 16, O 16, 32 or, not from 1, a multiple of 64
     bias, # (O,)
     side: int, # 1, 3, 5, …
     stride: int = 1,
-    relu: bool = False, # cut off below 0
+    relu: bool = False, # cut off below 0; NaN stays NaN
 ) -> torch.Tensor: # (B, O, ⌈H/stride⌉, ⌈W/stride⌉)
-    "A convolution that pads half of its side with zeros, to float32's precision."
+    "A convolution that pads half of its side with zeros, to float32's precision; `ValueError` for other channels."
     (B, C, H, W), O = x.shape, weight.shape[1]
+    _check_layout(C, O, len(weight), side)
     OH, OW = (H - 1)//stride + 1, (W - 1)//stride + 1
     out = x.new_empty(B, O, OH, OW)
     if C == 1:
@@ -106,7 +121,7 @@ def channel_gate_kernel(STATS, INTO, BACK, GATE, M, PARTS, C: tl.constexpr, HIDD
     acc = tl.zeros((C,), tl.float32)
     for j in range(HIDDEN):
         w = tl.load(INTO + j*C + c)
-        hidden = tl.maximum(tl.sum(w*mean, 0), 0.) + tl.maximum(tl.sum(w*most, 0), 0.)
+        hidden = _relu(tl.sum(w*mean, 0)) + _relu(tl.sum(w*most, 0))
         acc += hidden*tl.load(BACK + c*HIDDEN + j)
     tl.store(GATE + image*C + c, tl.sigmoid(acc))
 
@@ -151,7 +166,7 @@ def gate_kernel(X, GATE, TWO, WINDOW, SKIP, OUT, H, W, M, C: tl.constexpr, K: tl
             acc += tl.load(WINDOW + row*K + column)*tl.load(TWO + (image*2 + row//K)*M + at, inside, 0.)
     place, ok = image*C*M + c[:, None]*M + p[None, :], p[None, :] < M
     x = tl.load(X + place, ok, 0.)*tl.load(GATE + image*C + c)[:, None]*tl.sigmoid(acc)[None, :]
-    tl.store(OUT + place, tl.maximum(x + tl.load(SKIP + place, ok, 0.), 0.), ok)
+    tl.store(OUT + place, _relu(x + tl.load(SKIP + place, ok, 0.)), ok)
 
 # %% ../../nbs/workshop/kernels/inference.ipynb #6237de7d
 @launcher

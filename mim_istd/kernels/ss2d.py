@@ -15,7 +15,7 @@ from .common import INTERPRETED, available, takes
 from .grid import BLOCK, KEEP, Layout, grid_backward, grid_forward
 from .words import words_backward, words_forward
 from ..model.scan import _refuse_tangents
-from ..model.ss2d import ss2d_scan
+from ..model.ss2d import _check_directions, ss2d_scan
 
 # %% ../../nbs/workshop/kernels/ss2d.ipynb #f7d96d40
 def _words(x, A):
@@ -122,12 +122,11 @@ def _check_weights(x, K, R, N, **tensors):
 
 # %% ../../nbs/workshop/kernels/ss2d.ipynb #0d259753
 def _check_core(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, directions):
+    _check_directions(directions)
     for name, t, rank, meaning in (('x', x, 4, '(B, H, W, D)'), ('dt_weight', dt_weight, 3, '(K, D, R)'),
                                    ('A', A, 3, '(K, D, N)')): _tensor_of(name, t, meaning, rank)
     _check_weights(x, len(directions), dt_weight.shape[2], A.shape[2], z=z, x_proj=x_proj, dt_weight=dt_weight,
                    dt_bias=dt_bias, A=A, D=D, norm_weight=norm_weight, norm_bias=norm_bias)
-    if not directions or any(w not in (0, 1, 2, 3) for w in directions):
-        raise ValueError(f'directions must be one or more of 0, 1, 2, 3, got {tuple(directions)}')
     if not A.shape[2]:
         raise ValueError(f'the scan needs at least one state, got N = 0 from A of shape {tuple(A.shape)}')
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
@@ -150,13 +149,13 @@ def ss2d_core_triton(
     """`LayerNorm(merge(S6(expand(x)))) * SiLU(z)`, eq 4 with norm and gate, in fused kernels; states in float32.
 
     First derivatives only, in reverse mode; any number of states; two runs give the same bits. Raises `ValueError` or
-    `TypeError` naming the argument that does not fit.
-    On a CPU without `TRITON_INTERPRET=1` the same operator computes with the chunked PyTorch scan."""
+    `TypeError` naming what does not fit. On a CPU without the interpreter it is the chunked PyTorch scan."""
     _check_core(x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias, directions)
     _refuse_tangents('triton', x, z, x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias)
-    if x.numel() == 0: return x.to(z.dtype) * z
     tensors = x.contiguous(), z.contiguous(), x_proj, dt_weight, dt_bias, A, D, norm_weight, norm_bias
+    ways = [int(k) for k in directions]
+    if x.numel() == 0: return _composed(*tensors, eps, ways)   # nothing to launch, and gradients of zeros
     save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     # in this order, because the compiler cannot read the second question
     inference = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
-    return (_ss2d_forward if inference else _ss2d)(*tensors, eps, list(directions), save)[0]
+    return (_ss2d_forward if inference else _ss2d)(*tensors, eps, ways, save)[0]

@@ -32,20 +32,30 @@ def _evaluated(found, truth, n):
         run.evaluate(), run.accumulate()
     return run.eval['precision'][:, :, 0, :, 0]
 
+# %% ../../nbs/workshop/measure/boxes.ipynb #2d3e6f8e
+def _check_labels(labels, searched):
+    "`ValueError` for labels without an area, and for labels of images that were not searched."
+    if left := [n for n, boxes in labels.items() if len(boxes) and n not in searched]:
+        raise ValueError(f'labels of {len(left)} images without a list of detections, {left[0]!r} first: give an empty '
+                         f'list where nothing was found, or leave out the labels of images that were not searched')
+    areas = [min(w, h) > 0 for boxes in labels.values() for *_, w, h in boxes]
+    if flat := areas.count(False):
+        raise ValueError(f'AP compares boxes, and {flat} of {len(areas)} labels have no area, as points have none: '
+                         f'leave them out')
+
 # %% ../../nbs/workshop/measure/boxes.ipynb #ba760c0e
 def box_scores(
     detections, # image name or frame -> list of targets with `box` and `peak`; also of images where nothing was found
     labels, # from `read_labels`; an image that it lacks has no target
 ) -> dict: # AP, AP50, AP75, AP_very_tiny, AP_tiny, AP_small; NaN where there is no true box
-    "COCO's average precision. Needs pycocotools, the extra `boxes`; `ValueError` if a label is a point."
+    "COCO's average precision, ranked by `peak`. Needs pycocotools, the extra `boxes`; `ValueError` for unfit labels."
     found, truth = [], []
+    _check_labels(labels, detections)
     for i, (name, targets) in enumerate(detections.items()):
         truth += [(i, *map(float, box), 1.) for box in labels.get(name, ())]
         for t in targets:
             x0, y0, x1, y1 = t.box
             found.append((i, x0, y0, x1 - x0, y1 - y0, float(t.peak)))
-    if points := sum(w == h == 0 for _, _, _, w, h, _ in truth):
-        raise ValueError(f'AP compares boxes, and {points} of {len(truth)} labels are points, which have none')
     p = _evaluated(found, truth, len(detections))
     mean = lambda p: math.nan if (p < 0).any() else float(p.mean())
     return dict(AP=mean(p[..., 0]), AP50=mean(p[0, :, 0]), AP75=mean(p[5, :, 0])) | {

@@ -19,6 +19,7 @@ from ..model.block import MiMBlock
 from ..training.losses import SupervisedLoss, bce_loss
 from ..model.network import get_model, list_models
 from .costs import count_operations, count_parameters
+from .evaluation import torch_device
 from ..detection.tiles import peak_bytes
 from ..files import to_json, write_whole
 
@@ -235,10 +236,17 @@ def _cell(r):
 # %% ../../nbs/workshop/measure/efficiency.ipynb #948c8294
 _BUDGET, _LIMIT = {'cpu': 1., 'cuda': .3}, {'cpu': 10., 'cuda': 60.}      # seconds
 
+def _kind(device):
+    "'cpu' or 'cuda'; None: a GPU if there is one."
+    if device is None: return 'cuda' if torch.cuda.is_available() else 'cpu'
+    there = torch_device(device)
+    if there.type in SIZES and not there.index: return there.type
+    raise ValueError(f"device={str(device)!r}: give 'cpu' or 'cuda'; CUDA_VISIBLE_DEVICES chooses one of several GPUs")
+
 def _check_wishes(models, sizes, precision):
     if unknown := set(models) - set(list_models()):
         raise ValueError(f"no model is called {', '.join(sorted(unknown))}; there are {', '.join(list_models())}")
-    if min(sizes) < 16: raise ValueError(f'sizes={sizes}: networks take images from 16 px')
+    if not sizes or min(sizes) < 16: raise ValueError(f'sizes={sizes}: give sides of images in px, from 16 on')
     if precision not in ('fp32', 'bf16'): raise ValueError(f"precision is 'fp32' or 'bf16', got {precision!r}")
 
 def _settings(device, precision):
@@ -252,9 +260,9 @@ def _tf32_convolutions():
 
 # %% ../../nbs/workshop/measure/efficiency.ipynb #2ef55ff5
 def measure(
-    models=None, # names; None: all of `list_models`
+    models=None, # a name, or several; None: all of `list_models`
     sizes=None, # sides of square images, px; None: those of `SIZES`
-    device=None, # None: a GPU if there is one
+    device=None, # 'cpu' or 'cuda'; None: a GPU if there is one
     budget=None, # seconds a cell; None: 1 on a CPU, 0.3 on a GPU
     limit=None, # longest run, seconds; None: 10 on a CPU, 60 on a GPU
     precision='fp32', # or 'bf16': autocast
@@ -263,8 +271,9 @@ def measure(
     say=print, # called with a line for every network
 ) -> dict: # machine, versions, date, settings; rows
     "Cost of networks, and of the two kinds of block, against image size."
-    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    models, sizes = list_models() if models is None else list(models), sorted(SIZES[device] if sizes is None else sizes)
+    device = _kind(device)
+    models = list_models() if models is None else [models] if isinstance(models, str) else list(models)
+    sizes = sorted(SIZES[device] if sizes is None else sizes)
     _check_wishes(models, sizes, precision)
     result, wants = _settings(device, precision), (_BUDGET[device] if budget is None else budget,
                                                    _LIMIT[device] if limit is None else limit, precision, training)
@@ -287,11 +296,14 @@ def _figure(r, what):
     return f'{r[what]:,.3g}' if r[what] < 1000 else f'{r[what]:,.0f}'
 
 # %% ../../nbs/workshop/measure/efficiency.ipynb #8c9e2ba3
+_FIGURES = 'ms', 'peak_mib', 'images_per_s', 'dense_gmac', 'scan_gflop'
+
 def cost_rows(
     result, # from `measure`, or a JSON file of it
-    what='ms', # 'ms', 'peak_mib', 'images_per_s', 'dense_gmac', 'scan_gflop'
+    what='ms', # one of `_FIGURES`: 'ms', 'peak_mib', 'images_per_s', 'dense_gmac', 'scan_gflop'
 ) -> str: # text, a line a network
     "One figure of all networks against image size."
+    if what not in _FIGURES: raise ValueError(f'what={what!r}: choose one of {", ".join(_FIGURES)}')
     rows = [r for r in load_result(result)['rows'] if not r['training']]
     cells = {(r['model'], r['side']): _figure(r, what) for r in rows}
     sides, parameters = sorted({r['side'] for r in rows}), {r['model']: r['parameters'] for r in rows}
@@ -335,8 +347,11 @@ def plot_curves(
     "Fig 1 a and b: latency and peak memory against image size."
     import matplotlib.pyplot as plt
     if names is not None and len(names) > 6: raise ValueError(f'{len(names)} curves cannot be told apart; name up to 6')
+    rows = load_result(result)['rows']
+    if unknown := set(names or ()) - {r['model'] for r in rows}:
+        raise ValueError(f"not in this result: {', '.join(sorted(unknown))}")
     fig, axs = plt.subplots(1, 2, figsize=(7.2, 3))
-    sides = sorted({r['side'] for r in load_result(result)['rows']})
+    sides = sorted({r['side'] for r in rows})
     for ax, what, label in zip(axs, ('ms', 'peak_mib'), ('latency, ms', 'peak memory, MiB')):
         series = _series(result, what, names or _SHOWN)
         for name, (color, ls, marker) in zip(names or _SHOWN, _STYLES):
@@ -455,7 +470,6 @@ def main(arguments=None):
     "The command line of this module."
     p = _parser()
     a = p.parse_args(arguments)
-    if a.device == 'cuda' and not torch.cuda.is_available(): p.error('--device cuda, but PyTorch sees no GPU here')
     try:
         result = measure(a.models, a.sizes, a.device, a.budget, a.limit, a.precision, a.training, a.json,
                          say=lambda s: print(s, flush=True))

@@ -9,6 +9,7 @@ __all__ = ['ResizeImage', 'resize_logits', 'protocol_view', 'predict', 'torch_de
 # %% ../../nbs/workshop/measure/evaluation.ipynb #ce0e3fc4
 import copy, os
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -89,24 +90,25 @@ _KINDS = 'cpu', 'cuda', 'mps'
 
 def _named(name):
     try: device = torch.device(name)
-    except RuntimeError: device = None
+    except (RuntimeError, TypeError): device = None
     if device and device.type in _KINDS: return device
     raise ValueError(f"unknown device {name!r}: take 'cpu', 'cuda' or 'cuda:1'")
 
 def _there(device):
-    if not torch.cuda.is_available():
-        raise ValueError(f'device={str(device)!r}, but PyTorch sees no GPU here: take cpu')
-    count = torch.cuda.device_count()
+    gpus = {'cuda': torch.cuda, 'mps': torch.backends.mps}.get(device.type)   # another kind is taken at its word
+    if gpus is None: return
+    if not gpus.is_available():
+        raise ValueError(f'device={str(device)!r}, but PyTorch sees no GPU of this kind here: take cpu')
+    count = torch.cuda.device_count() if gpus is torch.cuda else 1
     if (device.index or 0) >= count:
-        raise ValueError(f'device={str(device)!r}, but PyTorch sees {count} here, counted from cuda:0')
+        raise ValueError(f'device={str(device)!r}, but PyTorch sees {count} here, counted from {device.type}:0')
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #cac9a30f
 def torch_device(device=None):
     "The device asked for, or this process's GPU, or the CPU; `ValueError` for one that cannot compute here."
     if device is None: device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
-    # a `torch.device` is taken at its word
-    if isinstance(device, str): device = _named(device)
-    if device.type == 'cuda': _there(device)
+    if not isinstance(device, torch.device): device = _named(device)
+    _there(device)
     return device
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #c8cc817b
@@ -130,11 +132,13 @@ def _file(dataset, i):
 def shown(
     dataset, # `IRSTDataset`, or any sequence of (image (1, H, W), mask (1, H, W))
     i, # place in it
-):
+): # list of two tensors
     "The item; `DataError` that names the file if no network can be shown it: below 16 px, or without a finite pixel."
-    try: item = dataset[i]
+    try: item = [torch.as_tensor(a) for a in dataset[i]]
     except DataError: raise
     except ValueError as e: raise DataError(f'{_file(dataset, i)}: {e}') from e
+    for a in item:
+        if a.ndim != 3: raise DataError(f'{_file(dataset, i)}: shape {tuple(a.shape)}, where (1, H, W) is needed')
     check_image(np.asarray(item[0][0]), _file(dataset, i))
     if not torch.isfinite(item[0]).all(): raise DataError(f'{_file(dataset, i)}: it holds pixels that are no numbers')
     return item
@@ -207,6 +211,13 @@ def _count_all(model, view, metrics, batch_size, tta, progress):
         _add(metrics, soft, p, y, *region)
     return soft.tolist()
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #3b513624
+def _check_sizes(batch_size, resize):
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f'batch_size={batch_size!r}: give a whole number of images, at least 1')
+    if resize is not None and (not isinstance(resize, Integral) or resize < 16):
+        raise ValueError(f'resize={resize!r}: give the side of a square in px, at least 16, or None')
+
 # %% ../../nbs/workshop/measure/evaluation.ipynb #7fd6b494
 @torch.no_grad()
 def evaluate(
@@ -224,6 +235,7 @@ def evaluate(
 ) -> dict: # see `mim_istd.measure.metrics.summarize`; and Dice, soft_IoU, soft_Dice
     "A network's figures on whole images."
     model, resize = _network_of(model, resize)
+    _check_sizes(batch_size, resize)
     protocol, was_training = get_protocol(protocol), model.training
     view, metrics = protocol_view(dataset, protocol, resize, ignore), SegmentationMetrics(protocol, threshold)
     if len(view) == 0: raise DataError('No image to evaluate: the data set is empty')
@@ -310,12 +322,23 @@ def _fit(p, shape, size, what):
     if ((p == 0) | (p == 1)).all(): return resize_nearest(p, size)
     return resize_logits(torch.from_numpy(p)[None, None].float(), (size, size))[0, 0].clamp(0, 1).numpy()
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #74e7fad9
+def _as_map(p, what):
+    "A function's answer as an array (H, W); `DataError` if it is no map of probabilities."
+    p = np.asarray(p.detach().cpu().float() if isinstance(p, torch.Tensor) else p)
+    if p.ndim != 2 or p.dtype.kind not in 'biuf' or not p.size:
+        raise DataError(f'{what} has shape {p.shape} and type {p.dtype}, where real numbers (H, W) are needed')
+    low, high = p.min(), p.max()
+    if not (0 <= low and high <= 1): raise DataError(f'{what} runs from {low:.4g} to {high:.4g}, not from 0 to 1')
+    return p
+
 # %% ../../nbs/workshop/measure/evaluation.ipynb #98ec2c17
 def _judged(view, i, maps, size):
     "Prediction, target pixels, and if need be what counts nowhere: (1, 1, H, W) of the size that is judged."
     name = view.names[i]
     image, mask = view.read(i)
-    p = _fit(np.asarray(maps(name)), mask.shape, size, getattr(maps, 'files', {}).get(name, f'the map of {name!r}'))
+    what = getattr(maps, 'files', {}).get(name, f'the map of {name!r}')
+    p = _fit(_as_map(maps(name), what), mask.shape, size, what)
     if size: mask = view.transform(image, mask)[1]
     p, mask = (torch.from_numpy(np.array(a, np.float32))[None, None] for a in (p, mask))
     return p, mask, *(r[None] for r in _region(view, i))

@@ -14,7 +14,8 @@ import torch
 
 from ..detection.detector import target_scr
 from ..files import number
-from .evaluation import _left, _region, predict, protocol_view, resize_logits
+from .evaluation import (ResizeImage, _left, _network_of, _region, predict, protocol_view,
+                                         resize_logits)
 from .metrics import Counts, components, count_image, get_protocol, match_targets, summarize
 
 # %% ../../nbs/workshop/measure/targets.ipynb #da8eadbe
@@ -49,10 +50,12 @@ def _image_line(name, counts, shape):
             'found': counts.found, 'false': counts.false_components, 'false_area': counts.false_area}
 
 # %% ../../nbs/workshop/measure/targets.ipynb #6ab5fe35
-def _lines_of_all(model, dataset, protocol, threshold):
+def _lines_of_all(model, dataset, protocol, threshold, resize):
     "What `evaluate_targets` returns."
     view, total, images, targets = protocol_view(dataset, protocol), Counts(), [], []
-    view.transform = dataset.transform
+    if not hasattr(view, 'names'):
+        raise TypeError(f'dataset is a {type(view).__name__}: lines need the names and images of an IRSTDataset')
+    view.transform = ResizeImage(resize) if resize else dataset.transform
     for i, name in enumerate(view.names):
         predicted, mask, nowhere = _judged_masks(model, view, i, threshold)
         truth = components(mask)
@@ -66,7 +69,7 @@ def _lines_of_all(model, dataset, protocol, threshold):
 # %% ../../nbs/workshop/measure/targets.ipynb #047fdf03
 @torch.no_grad()
 def evaluate_targets(
-    model, # network
+    model, # network, learner, or `Detector` as it is by default
     dataset, # `IRSTDataset`, images whole
     protocol='basicirstd', # name or `Protocol`, one at native size
     threshold=0.5, # on the probability
@@ -76,9 +79,10 @@ def evaluate_targets(
     if protocol.size:
         raise ValueError(f'protocol {protocol.name!r} resizes its masks, so that areas would not be those of the '
                          f'images; use basicirstd or corrected')
+    model, resize = _network_of(model, None)
     was_training = model.training
     model.eval()
-    try: return _lines_of_all(model, dataset, protocol, threshold)
+    try: return _lines_of_all(model, dataset, protocol, threshold, resize)
     finally: model.train(was_training)
 
 # %% ../../nbs/workshop/measure/targets.ipynb #23e84d52
@@ -93,7 +97,9 @@ def breakdown(
     "Detection by size or contrast of the target; a target without that number is in no bin."
     if bounds is None and by not in BINS:
         raise ValueError(f'No usual bounds for {by!r}: give some, or use one of {", ".join(BINS)}')
-    bounds = BINS[by] if bounds is None else bounds
+    bounds = BINS[by] if bounds is None else tuple(bounds)
+    if len(bounds) < 2 or any(not a < b for a, b in zip(bounds, bounds[1:])):
+        raise ValueError(f'bounds={bounds}: give two or more numbers that rise')
     values = np.array([t[by] for t in targets], dtype=float)
     rows = {}
     for low, high in zip(bounds, bounds[1:]):

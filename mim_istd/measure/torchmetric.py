@@ -19,8 +19,9 @@ except RuntimeError as e:
 
 # %% ../../nbs/workshop/measure/torchmetric.ipynb #364a7703
 _WHOLE = [f.name for f in fields(Counts) if f.name != 'sum_iou']
+_PARTS = 2**40   # of one IoU
 
-def _as_counts(whole, sum_iou): return Counts(**dict(zip(_WHOLE, whole.tolist())), sum_iou=float(sum_iou))
+def _as_counts(whole, sum_iou): return Counts(**dict(zip(_WHOLE, whole.tolist())), sum_iou=int(sum_iou)/_PARTS)
 
 # %% ../../nbs/workshop/measure/torchmetric.ipynb #17b7b773
 def _known(names):
@@ -47,14 +48,16 @@ class TargetMetrics(Metric):
         self.counter, self.from_logits = SegmentationMetrics(protocol, threshold), from_logits
         self.names = _known(names)
         self.add_state('whole', torch.zeros(len(_WHOLE), dtype=torch.int64), dist_reduce_fx='sum')
-        self.add_state('sum_iou', torch.zeros((), dtype=torch.float64), dist_reduce_fx='sum')
+        self.add_state('sum_iou', torch.zeros((), dtype=torch.int64), dist_reduce_fx='sum')
 
     def update(self, preds, target): # both (B, H, W) or (B, 1, H, W)
         self.counter.reset()
         found = self.counter.update(preds, target, from_logits=self.from_logits).counts
         self.whole += self.whole.new_tensor([getattr(found, n) for n in _WHOLE])
-        self.sum_iou += found.sum_iou
+        self.sum_iou += round(found.sum_iou*_PARTS)
+
+    def set_dtype(self, dst_type): return self   # in half precision 65,520 pixels would be infinitely many
 
     def compute(self):
         every = summarize(_as_counts(self.whole, self.sum_iou), self.counter.protocol)
-        return {n: torch.tensor(float(every[n])) for n in self.names}
+        return {n: torch.tensor(float(every[n]), device=self.whole.device) for n in self.names}

@@ -44,7 +44,7 @@ def _unwrap(state):
     "Take off wrappers ('state_dict', 'net', 'model'), the prefix 'module.' and tensors without effect."
     for key in ('state_dict', 'net', 'model'):
         if isinstance(state.get(key), dict): return _unwrap(state[key])
-    state = {re.sub(r'^module\.', '', k): v for k, v in state.items()}
+    state = {re.sub(r'^module\.', '', str(k)): v for k, v in state.items()}
     return {k: v for k, v in state.items() if not _DEAD.search(k)}
 
 # %% ../../nbs/workshop/model/checkpoints.ipynb #0d56b15e
@@ -82,16 +82,24 @@ def _check_fit(state, ours):
     wrong = [f"{k} {tuple(state[k].shape)}" for k, t in ours.items() if state[k].numel() != t.numel()]
     if wrong: raise ValueError(f"the checkpoint does not fit: shapes of {wrong}")
 
+# %% ../../nbs/workshop/model/checkpoints.ipynb #a88bdca3
+def _read(path):
+    "The dict in a checkpoint's file, without executing anything that might be in it."
+    if not os.path.isfile(path): raise FileNotFoundError(f"{path}: no such checkpoint; give the .pth file")
+    try: state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        raise ValueError(f"{path} is no checkpoint that can be read safely ({type(e).__name__}): give a .pth file of "
+                         f"tensors, as torch.save(net.state_dict(), …) writes it") from e
+    if isinstance(state, dict): return state
+    raise ValueError(f"{path} holds a {type(state).__name__}: expected a dict of tensors")
+
 # %% ../../nbs/workshop/model/checkpoints.ipynb #45802cfd
 def load_official(
     path_or_state_dict # A `.pth` file of the authors' code, or its state dict
 ) -> MiM: # In eval mode, on the CPU
-    "The authors' checkpoint of either release as a `MiM`; files are read with `weights_only=True`."
+    "The authors' checkpoint of either release as a `MiM`; `ValueError` if it is another network's, or none."
     state = path_or_state_dict
-    if not isinstance(state, dict):
-        if not os.path.exists(state): raise FileNotFoundError(f"{state}: no such checkpoint")
-        state = torch.load(state, map_location='cpu', weights_only=True)
-    state = _unwrap(state)
+    state = _unwrap(state if isinstance(state, dict) else _read(state))
     model = MiM(_official_config(state))
     ours = _weights_of(model)
     _check_fit(state, {_official_name(n): t for n, t in ours.items()})

@@ -21,7 +21,7 @@ class Norm(nn.BatchNorm2d):
 
 # %% ../../nbs/workshop/model/layers.ipynb #651719e6
 def conv(i, o, k=3, stride=1, rate=1, bias=True, act=nn.ReLU):
-    "(B, i, H, W) to (B, o, H/stride, W/stride): convolution, side `k`, dilation `rate`; norm; activation or None."
+    "(B, i, H, W) to (B, o, ⌈H/stride⌉, ⌈W/stride⌉): convolution, odd side `k`, dilation `rate`; norm; `act` or None."
     layers = [nn.Conv2d(i, o, k, stride, rate*(k//2), rate, bias=bias), Norm(o)]
     return nn.Sequential(*layers, *([act()] if act else []))
 

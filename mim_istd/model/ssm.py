@@ -7,6 +7,7 @@ __all__ = ['zoh', 'zoh_diagonal', 'taylor', 'LTI', 's4d_real']
 
 # %% ../../nbs/book/00_ssm.ipynb #01ab9baf
 from dataclasses import dataclass
+from numbers import Integral, Real
 import torch
 from fastcore.basics import patch
 
@@ -46,12 +47,13 @@ def zoh(
 ): # (A_bar, B_bar): (..., N, N) and (..., N)
     "Exact zero-order hold of a full matrix (eq 2), by one augmented matrix exponential."
     _check_float(A=A, B=B)
-    if A.ndim != 2 or A.shape[0] != A.shape[1]:
+    if A.ndim != 2 or A.shape[0] != A.shape[1] or not len(A):
         raise ValueError(f"A has shape {tuple(A.shape)}, expected (N, N); for a diagonal A use zoh_diagonal")
     N = A.shape[0]
     if B.shape != (N,): raise ValueError(f"B has shape {tuple(B.shape)}, expected ({N},) to match A {tuple(A.shape)}")
-    delta = _check_delta(delta, A)
-    E = torch.linalg.matrix_exp(delta[..., None, None] * _with_held_input(A, B))
+    delta, both = _check_delta(delta, A), _with_held_input(A, B)
+    single = torch.promote_types(both.dtype, torch.float32)   # in half precision matrix_exp is wrong, and says nothing
+    E = torch.linalg.matrix_exp(delta.to(single)[..., None, None] * both.to(single)).to(both.dtype)
     return E[..., :N, :N], E[..., :N, N]
 
 # %% ../../nbs/book/00_ssm.ipynb #bcb1bac5
@@ -100,7 +102,8 @@ class LTI:
         _check_float(A=self.A, B=self.B, C=self.C)
         if any(t.is_complex() for t in (self.A, self.B, self.C)):
             raise TypeError("LTI is real; write a complex pair of states as a real 2 x 2 block of A")
-        N = self.A.shape[0] if self.A.ndim else 0
+        if not isinstance(self.D, Real): raise TypeError(f"D is a {type(self.D).__name__}; pass a number")
+        N = max(1, len(self.A)) if self.A.ndim else 1
         for name, shape in (('A', (N, N)), ('B', (N,)), ('C', (N,))):
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(f"{name} has shape {tuple(getattr(self, name).shape)}, expected {shape}")
@@ -117,15 +120,17 @@ def discretize(self:LTI,
     rule='zoh' # 'zoh' (eq 2) or 'taylor' (eq 3)
 ): # (A_bar, B_bar): (N, N) and (N,)
     "The matrices of the recurrence."
+    if torch.as_tensor(delta).ndim: raise ValueError(f"delta holds {len(delta)} steps; an LTI system has one")
     A_bar, B_bar = zoh(self.A, self.B.to(self.A.dtype), delta)
     return A_bar, (B_bar if _is_zoh(rule) else delta * self.B.to(self.A.dtype))
 
 # %% ../../nbs/book/00_ssm.ipynb #e69beba6
 @patch
 def _signal(self:LTI, x):
-    x = torch.as_tensor(x, dtype=self.A.dtype, device=self.A.device)
+    x = torch.as_tensor(x, device=self.A.device)
+    if x.is_complex(): raise TypeError(f"x has dtype {x.dtype}; LTI is real: run the two parts one by one")
     if x.ndim == 0 or x.shape[-1] == 0: raise ValueError(f"x has shape {tuple(x.shape)}, expected (..., L) with L >= 1")
-    return x
+    return x.to(self.A.dtype)
 
 # %% ../../nbs/book/00_ssm.ipynb #6efbeb16
 @patch
@@ -164,6 +169,7 @@ def run_ode(self:LTI,
     "Integrate eq 1 for the held input and read the output at the end of each step."
     x = self._signal(x)
     _check_delta(delta, x)
+    if not x.isfinite().all(): raise ValueError("x holds NaN or infinity, and no solver gets past it")
     A, B, C = (t.detach().cpu().double().numpy() for t in (self.A, self.B, self.C))
     samples = x.detach().cpu().double().reshape(-1, x.shape[-1]).numpy()       # (P, L)
     h, y = 0. * B[:, None] * samples[:, 0], []                                  # (N, P)
@@ -180,6 +186,7 @@ def ssm_kernel(self:LTI,
     rule='zoh' # 'zoh' or 'taylor'
 ): # (L,)
     "The response to one unit sample, without D: `K[k] = C A_bar^k B_bar`."
+    if not isinstance(L, Integral) or L < 1: raise ValueError(f"L={L!r}; expected a whole number, at least 1")
     A_bar, v = self.discretize(delta, rule)
     K = []
     for _ in range(L):
@@ -208,7 +215,7 @@ def run_convolution(self:LTI,
     "Convolve the input with the kernel: all outputs at once, no state."
     x = self._signal(x)
     K = self.ssm_kernel(x.shape[-1], delta, rule)
-    return (_convolve_fft if fft else _convolve)(x, K) + self.D * x
+    return (_convolve_fft if fft and x.numel() else _convolve)(x, K) + self.D * x    # no FFT of no signal
 
 # %% ../../nbs/book/00_ssm.ipynb #dd133102
 def s4d_real(
@@ -217,5 +224,5 @@ def s4d_real(
     device=None # of the result
 ): # (N,) = -1, -2, …, -N
     "The diagonal that Mamba's A starts from: the eigenvalues of the HiPPO-LegS matrix."
-    if not isinstance(N, int) or N < 1: raise ValueError(f"N={N!r}; expected a whole number of states, at least 1")
+    if not isinstance(N, Integral) or N < 1: raise ValueError(f"N={N!r}; expected a whole number of states, at least 1")
     return -torch.arange(1, N + 1, dtype=dtype, device=device)

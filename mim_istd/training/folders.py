@@ -10,7 +10,7 @@ __all__ = ['LOG_COLUMNS', 'load_state', 'RunInUse', 'lock_run', 'read_log', 'Run
 import hashlib, io, json, math, time
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +29,19 @@ from .recipe import RECIPES, Recipe, _of_today
 
 # %% ../../nbs/workshop/training/folders.ipynb #3075d710
 def load_state(
-    path, # last.pt of a run
+    path, # folder of a run, or its last.pt
 ) -> dict: # what `RunFolder.checkpoint` made, tensors on the CPU
     "A checkpoint, read without executing anything that might be in it; `ValueError` if it is none."
-    if not Path(path).exists(): raise FileNotFoundError(f'No checkpoint {path}: a run writes it after its first epoch')
-    try: return torch.load(path, map_location='cpu', weights_only=True)
+    path = Path(path)/'last.pt' if Path(path).is_dir() else Path(path)
+    if not path.exists(): raise FileNotFoundError(f'No checkpoint {path}: a run writes it after its first epoch')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        if missing := {'card', 'epoch', 'log', 'model', 'opt'}.difference(state if isinstance(state, dict) else ()):
+            raise KeyError(f"no {', '.join(sorted(missing))} in it")
     except Exception as e:
         raise ValueError(f'{path} is not a checkpoint of a run ({type(e).__name__}: {e}). Start again in another '
                          f'folder') from e
+    return state
 
 # %% ../../nbs/workshop/training/folders.ipynb #7d6eedf2
 class RunInUse(RuntimeError): "Another process trains in this folder."
@@ -71,14 +76,16 @@ def read_log(
     "The log of a run."
     path = Path(run)/'log.csv' if Path(run).is_dir() else Path(run)
     if not path.is_file(): raise FileNotFoundError(f'No log {path}: a run writes it at the end of its first epoch')
-    head, *rows = [line.split(',') for line in path.read_text(encoding='utf-8').splitlines()] or [[]]
+    text = path.read_text(encoding='utf-8-sig', errors='replace')   # a table program may have put a mark in front
+    head, *rows = [line.split(',') for line in text.splitlines()] or [[]]
     if head != [*LOG_COLUMNS]:
         raise ValueError(f"{path} is no log of a run: its columns are {','.join(head)!r}, and not "
                          f"{','.join(LOG_COLUMNS)!r}")
     for number, row in enumerate(rows, 2):
         if len(row) == len(head): continue
         raise ValueError(f'{path} was cut: line {number} has {len(row)} of {len(head)} values; take a whole copy')
-    return {k: np.array([float(row[i] or 'nan') for row in rows]) for i, k in enumerate(LOG_COLUMNS)}
+    try: return {k: np.array([float(row[i] or 'nan') for row in rows]) for i, k in enumerate(LOG_COLUMNS)}
+    except ValueError as e: raise ValueError(f'{path} holds text among its numbers: {e}; take a whole copy') from e
 
 # %% ../../nbs/workshop/training/folders.ipynb #6b4e1cd4
 class RunFolder(Callback):
@@ -92,7 +99,8 @@ class RunFolder(Callback):
         max_minutes=None, # begin no epoch that would probably end later than this
         save_every=1, # epochs from one checkpoint to the next
     ):
-        if save_every < 1: raise ValueError(f'save_every={save_every}: it should be at least 1 epoch')
+        if not (isinstance(save_every, Integral) and save_every >= 1):
+            raise ValueError(f'save_every={save_every!r}: it should be a whole number of epochs, at least 1')
         if not (max_minutes is None or isinstance(max_minutes, Real) and max_minutes >= 0):
             raise ValueError(f'max_minutes={max_minutes!r}: it should be a number of minutes from 0 upwards, or None')
         self.out, self.recipe, self.card, self.state = Path(out), recipe, card, state

@@ -35,7 +35,8 @@ def own_training(
     if not hasattr(net, 'own_training'):
         raise ValueError(f"a recipe with loss='own' is for networks that bring their losses, such as mdvsfa and "
                          f"iaanet; {type(net).__name__} does not: choose one of these, or another recipe")
-    if num_distrib() > 1: raise ValueError("loss='own' is for training in one process")
+    if num_distrib() > 1:
+        raise ValueError(f"loss='own' is for training in one process, and there are {num_distrib()}: start one alone")
     set_seeds(recipe.seed, 0, 0, 1)
     return net.own_training().to(device)
 

@@ -374,4 +374,6 @@ def carry(
 @patch
 def __iter__(self:WindowsOnDevice):
     plan = [carry(t, self.images.device) for t in self.plan().tensors()]
-    for batch in zip(*(t.split(self.recipe.batch_size) for t in plan)): yield cut_windows(self.images, *batch)
+    # an empty table would be split into one empty batch
+    batches = zip(*(t.split(self.recipe.batch_size) for t in plan)) if len(self) else ()
+    for batch in batches: yield cut_windows(self.images, *batch)
