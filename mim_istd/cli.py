@@ -29,7 +29,7 @@ from pathlib import Path
 from .command.detect import run_demo, run_detect, run_table
 from .command.jobs import try_to_write
 from .command.results import progress_bar
-from .command.options import build_parser, check_ignore, complain, pass_on
+from .command.options import build_parser, complain, pass_on
 from .files import counted, list_weights
 
 # %% ../nbs/workshop/cli.ipynb #38896bd8
@@ -392,7 +392,6 @@ def _status(args):
         _hear_interrupts()
         notes = contextlib.nullcontext() if args.debug else _warnings_are_notes(given)
         with _terminated_is_interrupted(), notes:
-            if getattr(args, 'ignore', None): check_ignore(args.ignore)
             return _COMMANDS[args.command](args) or 0
     except KeyboardInterrupt:
         complain('interrupted' + (_what_is_left(args.out) if args.command == 'train' else ''))

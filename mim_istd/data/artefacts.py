@@ -6,7 +6,7 @@
 __all__ = ['find_hot_pixels', 'replace_hot_pixels', 'Ignored', 'fill_ignored', 'lies_ignored', 'grow_ignored', 'leave_out']
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #9ad5758b
-import os
+import os, warnings
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +99,32 @@ class Ignored:
         # a file of one mask, or a folder of masks (NAME.png …); an array (H, W); whatever is not 0 is ignored
         source,
     ):
-        self.source, self.path, self._kept = source, None, {}
-        if not isinstance(source, (str, os.PathLike)): self._kept[None] = np.asarray(source) != 0
+        self.source, self.path, self._kept, self._told = source, None, {}, False
+        if not isinstance(source, (str, os.PathLike)): self._kept[None] = self._as_mask(np.asarray(source))
         else: self.path = Path(source)
         if self.path and not self.path.exists():
             raise FileNotFoundError(f'No mask to ignore at {self.path}: give an image file, or a folder of them')
-        if self.path and self.path.is_file(): self._kept[None] = read_pixels(self.path, no_data=0) != 0
+        if self.path and self.path.is_file(): self._kept[None] = self._read(self.path)
+
+# %% ../../nbs/workshop/data/artefacts.ipynb #6744aa96
+_MASK = 'A mask holds two: 0 (black) where pixels count, one other (white) where nothing is a target'
+
+@patch
+def _as_mask(self:Ignored, pixels, what='the mask to ignore'):
+    "(H, W) bool, what is not 0; `DataError` if it is a picture."
+    values, counts = np.unique(pixels, return_counts=True)
+    if len(values) > 16:
+        says = f'{what} holds {len(values)} different values'
+        if counts[(values != 0) & (values != values[-1])].sum() > pixels.size/2:
+            raise DataError(f'{says}, as a picture does. {_MASK}')
+        if not self._told:
+            warnings.warn(f'{says}, and whatever is not 0 is ignored, dark grey as well. {_MASK}; PNG keeps them apart',
+                          stacklevel=4)
+        self._told = True
+    return pixels != 0
+
+@patch
+def _read(self:Ignored, path): return self._as_mask(read_pixels(path, no_data=0), f'the mask to ignore {path}')
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #3ecf508e
 @patch
@@ -126,7 +146,7 @@ def __call__(self:Ignored,
     "The pixels to ignore. `DataError` if the mask is of another size, or leaves nothing."
     path = self.file(name)
     key = None if None in self._kept else path
-    if key not in self._kept: self._kept = {key: read_pixels(path, no_data=0) != 0} # the frames of a film ask in turn
+    if key not in self._kept: self._kept = {key: self._read(path)} # the frames of a film ask in turn
     mask, what = self._kept[key], path or 'the mask to ignore'
     if mask.shape != tuple(shape):
         sizes = ' and '.join(f'{s[1]} × {s[0]}' for s in (mask.shape, shape) if len(s) == 2)

@@ -39,16 +39,18 @@ def _tiff_frames(path):
 
 # %% ../../nbs/workshop/data/frames.ipynb #ddbd34b7
 def _animation_frames(path):
-    "(pixels, index, time in seconds) of each picture of an animation."
+    "(pixels, index, time in seconds) of each picture of an animation; no times if the first one has no delay."
     with _open(path) as image:
         if _is_deep(image): raise DataError('an animation of 16 bits in colour; save it as TIFF to keep them')
-        seconds = 0.
+        seconds = 0.   # None: it does not say
         for i in count():
             try: image.seek(i)
             except EOFError: return
             image.load()   # WebP tells the duration only then
-            yield _pixels(image), i, round(seconds, 6)
-            seconds += image.info.get('duration', 0) / 1000
+            delay = image.info.get('duration', 0) / 1000
+            if i == 0 and not delay: seconds = None
+            yield _pixels(image), i, None if seconds is None else round(seconds, 6)
+            if seconds is not None: seconds += delay
 
 # %% ../../nbs/workshop/data/frames.ipynb #0baf3afe
 def _animated(path):
@@ -148,6 +150,7 @@ class _Account:
     def missing(self):
         "What to say of the film when its frames are over; '' if it is whole."
         damaged = f"{self.damaged} damaged picture{'s' * (self.damaged > 1)}" if self.damaged else ''
+        if damaged: damaged += ' (frames behind one are numbered as they come)'
         early = self.length - self.end > 2*self.step
         return ', '.join(filter(None, [damaged, f'it ends after {self.end:.2f} s of {self.length:.2f} s' * early]))
 

@@ -282,7 +282,7 @@ def __call__(self:Predictions,
     name, # of an image
 ) -> np.ndarray: # (H, W) float, 0 to 1
     "One map. `DataError` that names the file if it is no map of probabilities."
-    pixels = read_pixels(self.files[name])
+    pixels = read_pixels(self.files[name], no_data=0)
     if pixels.dtype.kind == 'b': return pixels.astype(np.float32)
     if pixels.dtype == np.uint8 and self.white == 65535:
         raise DataError(f'{self.files[name]} has 8 bits, and other maps of its folder 16: write all of them alike')
@@ -295,7 +295,7 @@ def __call__(self:Predictions,
 # %% ../../nbs/workshop/measure/evaluation.ipynb #0f1e37b6
 def _whitest(path):
     "The least of 1, 255 and 65535 that holds a file's integers, and whether its type can hold no more."
-    try: pixels = read_pixels(path)
+    try: pixels = read_pixels(path, no_data=0)
     except (DataError, FileNotFoundError): return 1, False # told when it is asked for
     if pixels.dtype.kind not in 'iu': return 1, False
     white = next((w for w in (1, 255, 65535) if pixels.max() <= w), 65535)
