@@ -62,7 +62,7 @@ clean-notebooks: env
 readme: env
 	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags='{"remove-input"}' \
-	  | sed 's#](images/#](nbs/images/#g; s#](\([0-9a-z_/]*\.ipynb\))#](nbs/\1)#g; s#\.\./data/#data/#g; /^```$$/{N;s#^```\nfrom#```python\nfrom#}' | cat -s > README.md
+	  | sed 's#](images/#](nbs/images/#g; s#](\([0-9a-z_/]*\.ipynb[^)]*\))#](nbs/\1)#g; s#\.\./data/#data/#g; /^```$$/{N;s#^```\nfrom#```python\nfrom#}' | cat -s > README.md
 
 sample: env
 	$(BIN)/mim-istd synth data/sample --sample
