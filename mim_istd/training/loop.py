@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+# %% ../../nbs/book/11_training.ipynb #20b359f3
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
 from ..data.sets import Folder, IRSTDataset, find_dataset, open_folder, split_validation
