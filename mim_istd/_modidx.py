@@ -2539,6 +2539,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'mim_istd/export/runtime.py'),
                                          'mim_istd.export.runtime._group': ( 'workshop/export/runtime.html#_group',
                                                                              'mim_istd/export/runtime.py'),
+                                         'mim_istd.export.runtime._measured': ( 'workshop/export/runtime.html#_measured',
+                                                                                'mim_istd/export/runtime.py'),
                                          'mim_istd.export.runtime._mend_tiff': ( 'workshop/export/runtime.html#_mend_tiff',
                                                                                  'mim_istd/export/runtime.py'),
                                          'mim_istd.export.runtime._open_picture': ( 'workshop/export/runtime.html#_open_picture',

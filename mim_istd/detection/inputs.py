@@ -56,7 +56,7 @@ def _light(grey): return grey if grey.dtype == np.uint8 else _kept(grey) # bytes
 # %% ../../nbs/workshop/detection/inputs.ipynb #d3699886
 def as_grey(
     image, # a path, a PIL image, or an array or tensor (H, W), (H, W, C), (C, H, W), (1, C, H, W); C up to 4
-) -> np.ndarray: # (H, W) float32, in its own range; above 16 million pixels in its own type
+) -> np.ndarray: # (H, W) float32, or float64 where that would round, in its own range; large ones in their own type
     """One image of any kind in grey. A PIL image is read as its file would be, whatever its mode.
 
     Pillow keeps 8 of 16 bits of colour. All of them are fetched from the file if it is still there; a warning says

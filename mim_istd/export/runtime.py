@@ -38,6 +38,17 @@ def _mend_tiff(
     deep = values.dtype.kind == 'u' and values.dtype.itemsize == 2
     return 2**bits - 1 - values if deep and tags[262] == 0 else values
 
+# %% ../../nbs/workshop/export/runtime.ipynb #2b0ea8fe
+def _measured(
+    values, # (H, W), as `_mend_tiff` gives them
+    tags, # of the TIFF, by number
+):
+    "The values (H, W), NaN where the file says that nothing was measured."
+    try: value = float(tags[42113])
+    except (KeyError, ValueError): return values
+    gone = values == (2**tags.get(258, (1,))[0] - 1 - value if tags[262] == 0 else value)
+    return np.where(gone, np.nan, values).astype(np.float32) if gone.any() else values
+
 # %% ../../nbs/workshop/export/runtime.ipynb #3322bd65
 def _open_picture(path):
     "The pixels of a picture file, turned as the file says."
@@ -50,7 +61,8 @@ def _open_picture(path):
         if picture.format == 'PPM' and picture.mode in 'LI': return _read_pgm(path)
         upright = ImageOps.exif_transpose(picture)
         if upright.mode == 'P': return np.asarray(upright.convert('RGB')) @ [.299, .587, .114]
-        return np.asarray(upright) if tags is None else _mend_tiff(np.asarray(upright), tags, tags.prefix == b'MM')
+        values = np.asarray(upright)
+        return values if tags is None else _measured(_mend_tiff(values, tags, tags.prefix == b'MM'), tags)
 
 # %% ../../nbs/workshop/export/runtime.ipynb #79cce359
 def read_grey(path):
