@@ -12,7 +12,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .. import __version__
-from ..files import DEFAULT_WEIGHTS, counted, list_weights   # `counted` was here once
+from ..files import DEFAULT_WEIGHTS, list_weights
 
 # %% ../../nbs/workshop/command/options.ipynb #c1a0e106
 def complain(message):

@@ -284,6 +284,7 @@ def _do_one_batch(self:RunLearner):
     self('after_loss')
     self._do_grad_opt()
 
+# %% ../../nbs/book/11_training.ipynb #4b3bd2a7
 @patch
 def _backward(self:RunLearner):
     if not (self.training and self.capture): super(RunLearner, self)._backward() # else the recorded step has done it
