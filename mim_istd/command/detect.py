@@ -7,7 +7,7 @@ __all__ = ['run_detect', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
 import contextlib, warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -174,7 +174,7 @@ def _after(args, jobs, read, results, status):
     films = {base: sorted(mine, key=place.get) for base, mine in results.films.items()}
     if args.panning and status == 130: _leave_unlinked(films, 'json' in args.format)
     elif args.track or args.moving:
-        tracks = _track(results.out, args.moving, _shifts(read, films) if args.panning else None)
+        tracks = _track(results.out, args.moving, _shifts(read, films, args.ignore) if args.panning else None)
         if results.table and (paths := results.paths()): rebuild_table(results.out, paths)
     if 'film' in args.format and status != 130: status = max(status, _draw_films(read, films, tracks))
     if args.shard and status != 130: _finish_shard(args, jobs, status)
@@ -204,15 +204,23 @@ def _again(jobs, read):
         with contextlib.suppress(DataError):   # of a film that ends early: it was said
             for frame in read(job): yield job, frame
 
+# %% ../../nbs/workshop/command/detect.ipynb #49cea6e8
+def _without_ignored(frame, rule):
+    "A frame in which what is ignored counts as not measured."
+    import numpy as np
+    ignored = rule(frame.image.shape, frame.name)
+    return replace(frame, image=np.where(ignored, np.nan, frame.image.astype(float)))
+
 # %% ../../nbs/workshop/command/detect.ipynb #b915ba07
-def _shifts(read, films):
+def _shifts(read, films, ignore=None):
     "By base of each film, how its scene shifts; a note about frames in which that is not known."
+    from mim_istd.data.artefacts import Ignored
     from mim_istd.detection.camera import scene_shifts
-    bar, found = _Progress(len(films)), {}
+    bar, found, rule = _Progress(len(films)), {}, Ignored(ignore) if ignore else None
     def under_bar(jobs):
         for n, (_, frame) in enumerate(_again(jobs, read), 1):
             bar(len(found), n)
-            yield frame
+            yield frame if rule is None else _without_ignored(frame, rule)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)   # what reading warns of was said the first time
         for base, jobs in films.items():

@@ -7,6 +7,7 @@ __all__ = ['work_items', 'DetectRows', 'undone', 'join_rows']
 
 # %% ../../nbs/workshop/detection/batches.ipynb #188fdc70
 import contextlib, json, os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fastcore.basics import patch
 from ..data.frames import natural_order, read_frames
 from ..data.reading import DataError
 from .detector import Detector
-from .outputs import TargetTable
+from .outputs import TargetTable, how_made
 from ..files import to_json
 
 # %% ../../nbs/workshop/detection/batches.ipynb #07b27977
@@ -43,7 +44,11 @@ class DetectRows:
     "A `Detector` that takes items by the batch, and gives a row for each."
     def __init__(self,
         **options, # of `Detector`
-    ): self.detector = Detector(**options)
+    ):
+        self.detector = Detector(**options)
+        more = {k: v for k in ('tile', 'overlap', 'ignore', 'keep_hot_pixels', 'precision') if (v := options.get(k))
+                is not None and v is not False and str(v) != 'fp32'}
+        self.made = how_made(self.detector, **{k: str(v) for k, v in more.items()})
 
 # %% ../../nbs/workshop/detection/batches.ipynb #88324772
 _OF_THE_FILE = DataError, OSError, MemoryError
@@ -57,7 +62,7 @@ def __call__(self:DetectRows,
     found, errors = [[] for _ in items], [''] * len(items)
     with contextlib.closing(self.detector.stream(range(len(items)), lambda i: _part(*items[i]))) as stream:
         for i, result in stream:
-            if not isinstance(result, Exception): found[i].append(result.to_dict())
+            if not isinstance(result, Exception): found[i].append(replace(result, made_with=self.made).to_dict())
             elif isinstance(result, _OF_THE_FILE): errors[i] = str(result) or type(result).__name__
             else: raise result
     return {**batch, 'error': errors, 'found': [to_json(f) for f in found]}
@@ -98,7 +103,7 @@ def _once(folder):
 # %% ../../nbs/workshop/detection/batches.ipynb #dc963a62
 def undone(
     items, # from `work_items`
-    folder, # with rows, as JSON lines
+    folder, # with rows, as JSON lines; it need not be there yet
 ) -> list: # of the items that have no row without an error
     "What is still to be done."
     kept = _once(folder)
@@ -109,15 +114,14 @@ def join_rows(
     folder, # with rows, as JSON lines, of one run or several
     table, # CSV file to write
 ): # images and frames in the table, [(image, error)] of what could not be read, or not to its end
-    "One table of all items, each of them once; `FileNotFoundError` if the folder is not there."
+    "One table of all items, each of them once; `DataError` if their rows do not go together."
     if not Path(folder).is_dir(): raise FileNotFoundError(f'No folder {folder}: give the one that the rows are in')
     kept = _once(folder)
     items = sorted(kept, key=lambda item: (natural_order(item[0]), *item))
     _check_apart(items)
     out, count, whole = TargetTable(table), 0, False
     try:
-        for item in items:
-            for found in _found(*kept[item][0]): out.add(found); count += 1
+        for found in _all_found(kept, items): out.add(found); count += 1
         whole = len(items) > 0
     finally:
         out.used = whole   # no half a table
@@ -130,6 +134,18 @@ def _found(path, place):
     with open(path, 'rb') as file:
         file.seek(place)
         return json.loads(json.loads(file.readline())['found'])
+
+def _all_found(kept, items):
+    "What was found in all items, frame by frame; `DataError` if not all of it was made with the same settings."
+    made = None
+    for item in items:
+        for found in _found(*kept[item][0]):
+            now = {k: found.get(k) for k in ('threshold', 'min_area')} | (found.get('made_with') or {})
+            made = made or now
+            if differ := [f'{k} {made.get(k)} and {now.get(k)}' for k in made | now if made.get(k) != now.get(k)]:
+                raise DataError(f"{item[0]} was made with other settings than the rows before it "
+                                f"({', '.join(differ)}): do it again, or join the rows of each detector alone")
+            yield found
 
 # %% ../../nbs/workshop/detection/batches.ipynb #fdda8ebd
 def _check_apart(items):

@@ -17,10 +17,11 @@ from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 
-from ..data.reading import DataError, read_image
+from ..data.artefacts import grow_ignored
+from ..data.reading import DataError
 from ..data.sets import IRSTDataset, _plain, find_dataset, open_folder, split_validation
 from .weights import WeightsError, find_weights, read_card
-from ..files import to_json, write_whole
+from ..files import counted, to_json, write_whole
 from ..measure.curves import _confident_hits
 from ..measure.evaluation import _counted
 from ..measure.metrics import components, get_protocol, ground_truth
@@ -39,7 +40,7 @@ def logit(
 LOWEST = 1e-3
 
 def _weak_spot(score, labels, k, box):
-    "Where component `k` lies, and its pixels above half of its peak, as far as they hang together with it."
+    "Where component `k` lies, and those of its pixels above half of its peak that are connected with it."
     y0, x0, y1, x1 = box
     place = np.s_[y0:y1, x0:x1]
     inside = np.where(labels[place] == k, score[place], 0)
@@ -90,6 +91,8 @@ def judge(
     lowest=LOWEST, # see `outline`
 ) -> Judged:
     "Find the candidates of one image and compare them with its targets."
+    if np.shape(score) != np.shape(mask):
+        raise ValueError(f'a score map {np.shape(score)} and a mask {np.shape(mask)}: both are of one (H, W)')
     found, truth = components(outline(score, lowest=lowest)), components(ground_truth(mask, protocol))
     m = mean_logits(found, score)
     hits = _confident_hits(m, found.centroids, truth.centroids, get_protocol(protocol).radius)
@@ -113,11 +116,10 @@ class Calibration:
 # %% ../../nbs/workshop/detection/calibration.ipynb #43b4a97f
 def _pooled(judged):
     "Mean logits, hits and areas of all candidates, and the image of each."
-    at = np.repeat(np.arange(len(judged)), [len(j.hits) for j in judged])
-    m, hits, areas = (np.concatenate([getattr(j, k) for j in judged]) for k in ('mean_logits', 'hits', 'areas'))
-    return m, hits.astype(bool), areas, at
+    at = np.repeat(np.arange(len(judged)), np.array([len(j.hits) for j in judged], int))
+    columns = ([v for j in judged for v in getattr(j, k)] for k in ('mean_logits', 'hits', 'areas'))
+    return *(np.array(v, t) for v, t in zip(columns, (float, bool, int))), at
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #8bc4a52a
 def _line(m, hits):
     "The line of a logistic regression of hits (n,) on mean logits (n,)."
     from sklearn.linear_model import LogisticRegression
@@ -134,10 +136,9 @@ def fit_line(
     m, hits, *_ = _pooled(judged)
     real, false = int(hits.sum()), int((~hits).sum())
     if min(real, false) < FEWEST:
-        among = f"{len(judged)} image{'s' * (len(judged) != 1)}"
-        raise DataError(f'{real} real and {false} false candidates in {among} are too few to calibrate on: {FEWEST} of '
-                        f'each are needed; take more images with masks, or hold more out of the training, as with '
-                        f'valid_fraction=0.4')
+        raise DataError(f"{real} real and {false} false candidates in {counted(len(judged), 'image')} are too few to "
+                        f'calibrate on: {FEWEST} of each are needed; take more images with masks, or hold more out of '
+                        f'the training, as with valid_fraction=0.4')
     line = _line(m, hits)
     if line.slope > 0: return line
     raise DataError(f'the logits of these weights do not tell real candidates from false ones on these images (slope '
@@ -146,19 +147,19 @@ def fit_line(
 # %% ../../nbs/workshop/detection/calibration.ipynb #38a3dbad
 def _bins(p, hits, bins):
     "Mean probability, share of hits and count in bins of equal count."
+    p, hits = np.asarray(p, np.float64), np.asarray(hits, bool)
+    if p.shape != hits.shape: raise ValueError(f'{p.shape} probabilities and {hits.shape} hits: there is one for each')
     parts = [c for c in np.array_split(np.argsort(p, kind='stable'), bins) if len(c)]
     return np.array([(p[c].mean(), hits[c].mean(), len(c)) for c in parts]).reshape(-1, 3).T
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #0dc449fe
 def calibration_error(
     p, # (n,) probabilities
     hits, # (n,) bool
     bins=5, # of equal count
 ) -> float: # 0 to 1
     "Expected calibration error: |mean probability − share of hits|, averaged over the bins."
-    p, hits = np.asarray(p, np.float64), np.asarray(hits, bool)
     said, is_so, count = _bins(p, hits, bins)
-    return float((abs(said - is_so) * count).sum() / count.sum()) if len(p) else math.nan
+    return float((abs(said - is_so) * count).sum() / count.sum()) if len(count) else math.nan
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #1df91da1
 def _by_halves(judged, seed):
@@ -192,7 +193,6 @@ def _loss_by_parts(judged, parts=20):
         if here.any(): line[here], share[here] = _line(m[~here], hits[~here])(m[here]), hits[~here].mean()
     return tuple(float(-np.log(np.where(hits, p, 1 - p).clip(1e-12)).mean()) for p in (line, share))
 
-# %% ../../nbs/workshop/detection/calibration.ipynb #a5ae760c
 def check_line(
     judged, # list of `Judged`, with candidates of both kinds
 ):
@@ -214,7 +214,7 @@ def plot_reliability(
     "Share of real candidates over what was said of them. Returns the axes."
     from matplotlib import pyplot as plt
     ax = ax or plt.gca()
-    said, is_so, count = _bins(np.asarray(p), np.asarray(hits), bins)
+    said, is_so, count = _bins(p, hits, bins)
     ax.plot([0, 1], [0, 1], color='.7', ls='-', lw=1, zorder=0)       # colour and style given: the cycle is not used up
     curve, = ax.plot(said, is_so, marker='o', ms=4, label=label)
     chance = (said * (1 - said) / count)**.5
@@ -297,8 +297,14 @@ def held_out(
     return names
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #edefa4ed
-def _check_known(lists, folder):
+def _own_list(card, folder):
+    "Which list of a set the card of weights names; None if it names none."
+    lists = card.get('lists')
+    if isinstance(lists, dict): return {_plain(k): v for k, v in lists.items()}.get(_plain(folder.root.name))
+
+def _check_known(card, folder):
     "`DataError` if a card names the sets that its weights learned from, and this is none of them."
+    lists = card.get('lists')
     if isinstance(lists, dict) and _plain(folder.root.name) not in map(_plain, lists):
         raise DataError(f"these weights learned from {', '.join(lists)}, so nothing of {folder} was held out: name a "
                         f"split of it, split='all' or another")
@@ -313,8 +319,8 @@ def _images(detector, sets, lists, split, protocol):
     if len(lists) != len(sets): raise ValueError(f'{len(lists)} lists for {len(sets)} sets: give one for each')
     for where, own in zip(sets, lists):
         folder = open_folder(find_dataset(where))
-        if split is None: _check_known(detector.card.get('lists'), folder)
-        if split != 'all': own = own or (detector.card.get('lists') or {}).get(folder.root.name)
+        if split is None: _check_known(detector.card, folder)
+        if split != 'all': own = own or _own_list(detector.card, folder)
         names = held_out(detector.card, folder, own) if split is None else split
         yield IRSTDataset(folder, names, own, target=get_protocol(protocol).truth)
 
@@ -326,9 +332,13 @@ def judge_all(
     progress=False, # as for `evaluate`
 ) -> list: # of `Judged`
     "The candidates of all images of a set, scored as the detector scores any image."
-    read = lambda n: read_image(dataset.folder.images[n])
-    return [judge(detector.score(read(dataset.names[i])), dataset.read(i)[1], protocol)
-            for i in _counted(len(dataset), progress)]
+    judged = []
+    for i in _counted(len(dataset), progress):
+        image, mask = dataset.read(i)
+        score, ignored = detector.score(image), dataset.ignored(i)
+        if ignored is not None: score = np.where(grow_ignored(ignored, outline(score)), np.float32(0), score)
+        judged.append(judge(score, mask, protocol))
+    return judged
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #7b11e211
 def _about(judged, images, split, protocol):
@@ -353,7 +363,7 @@ def calibrate(
     judged, about = [], {}
     for dataset in _images(detector, sets, lists, split, protocol):
         judged += judge_all(detector, dataset, protocol, progress)
-        about[dataset.root.name] = len(dataset)
+        about[dataset.root.name] = about.get(dataset.root.name, 0) + len(dataset)
     line = fit_line(judged)
     check_line(judged)
     return Calibration(line.slope, line.offset, points=operating_points(judged, line),
@@ -384,5 +394,10 @@ def read_calibration(
 ) -> Calibration | None: # None: the weights carry none
     "The calibration in a card."
     if not card.get('calibration'): return None
-    try: return Calibration(**card['calibration'])
-    except TypeError as e: raise WeightsError(f'the calibration of these weights is of another version ({e})') from e
+    try:
+        made = Calibration(**card['calibration'])
+        used = made.slope, made.offset, made.lowest, *(p['probability'] for p in made.points.values())
+        if not np.isfinite(used).all(): raise ValueError('not all of its numbers are finite')
+    except (TypeError, ValueError, LookupError, AttributeError) as e:
+        raise WeightsError(f'the calibration of these weights is damaged, or of another version ({e!r})') from e
+    return made

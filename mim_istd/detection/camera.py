@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 # %% ../../nbs/workshop/detection/camera.ipynb #12d748ad
 def _shift(key, now, normalization='phase'):
@@ -37,9 +37,11 @@ class _View:
 
 def _view(image):
     a = np.asarray(image, float)
-    number = np.isfinite(a)
-    n = -(-max(a.shape) // 512)
-    a = _reduced(np.where(number, a, a[number].mean() if number.any() else 0), n)
+    number, n = np.isfinite(a), -(-max(a.shape) // 512)
+    share = _reduced(number, n)                        # of each block that was measured
+    a = np.divide(_reduced(np.where(number, a, 0), n), share, out=np.zeros_like(share), where=share > 0)
+    if share.any() and not share.all():
+        a = a[tuple(distance_transform_edt(share == 0, return_distances=False, return_indices=True))]
     a = np.clip(a, *np.percentile(a, (1, 99)))
     return _View((a - a.mean()) / a.std() if np.ptp(a) else np.zeros_like(a), n)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..data.labels import to_coco
+from ..data.labels import _name, _text, to_coco
 from ..data.reading import DataError
 from .outputs import of_film
 from ..files import to_json, whole_file
@@ -23,19 +23,21 @@ def coco_ids(
 ) -> dict: # image name, without folder and suffix -> its number
     "The numbers that a COCO file gives to its images. `DataError` where there are none, or a name is there twice."
     try:
-        images = json.loads(Path(path).read_text(encoding='utf-8'))['images']
-        pairs = [(Path(i['file_name']).stem, i['id']) for i in images]
-    except (ValueError, LookupError, TypeError) as e:
+        pairs = [(_name(i['file_name'], path, {}), i['id']) for i in json.loads(_text(Path(path)))['images']]
+        if not pairs: raise DataError('its list of images is empty')
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise DataError(f'{path} is no COCO file with images ({type(e).__name__}: {e})') from e
     if twice := next((name for name, k in Counter(name for name, _ in pairs).items() if k > 1), None):
         raise DataError(f'{path} has two images of the name {twice!r}, and results are matched by name: rename one')
     return dict(pairs)
 
 # %% ../../nbs/workshop/detection/exchange.ipynb #691be0a7
-def _file_name(detections, base):
-    "What COCO calls the image whose outputs begin with `base`."
+def _file_name(detections, base, films):
+    "What COCO calls the image whose outputs begin with `base`; `films` remembers by name which film was first."
     path = Path(detections['image'])
-    return f"{path.stem}_{detections['frame']:06d}.png" if of_film(detections, base) else path.as_posix()
+    if not of_film(detections, base): return path.as_posix()
+    own = path.stem if films.setdefault(path.stem, path) == path else path.as_posix()
+    return f"{own}_{detections['frame']:06d}.png"
 
 # %% ../../nbs/workshop/detection/exchange.ipynb #bb501f6d
 class CocoFiles:
@@ -44,7 +46,7 @@ class CocoFiles:
         folder, # where they go
         ids=None, # name -> number, from `coco_ids`; None: 1, 2, … as the images come
     ):
-        self.folder, self.ids, self.used, self.left_out, self.boxes = Path(folder), ids, set(), [], 0
+        self.folder, self.ids, self.used, self.films, self.left_out, self.boxes = Path(folder), ids, set(), {}, [], 0
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rows = {k: tempfile.TemporaryFile('w+', encoding='utf-8', newline='\n', dir=self.folder)
                      for k in ('images', 'annotations', 'results')}
@@ -58,7 +60,7 @@ def add(self:CocoFiles,
     base=None, # path of its outputs, without ending; the frames of a film are known by it
 ):
     "One more image."
-    name = _file_name(detections, Path(base or detections['image']))
+    name = _file_name(detections, Path(base or detections['image']), self.films)
     number = len(self.used) + 1 if self.ids is None else self.ids.get(Path(name).stem)
     if number is None or number in self.used: return self.left_out.append(name)
     self.used.add(number)

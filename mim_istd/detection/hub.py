@@ -6,7 +6,7 @@
 __all__ = ['HUB_FILE', 'hub_weights']
 
 # %% ../../nbs/workshop/detection/hub.ipynb #c067ba78
-import functools, re
+import functools, hashlib, re, warnings
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -26,6 +26,7 @@ def _hub():
 
 # %% ../../nbs/workshop/detection/hub.ipynb #a12ba0d7
 HUB_FILE = 'model.safetensors'
+_NAME = re.compile(r'(?!.*(--|\.\.|\.git$))(\w([\w.-]*\w)?/)?\w([\w.-]{0,94}\w)?', re.ASCII)   # the hub's rule
 
 def hub_weights(
     name, # folder, or 'user/repository' on the hub
@@ -36,7 +37,7 @@ def hub_weights(
     if Path(name).is_dir():
         raise FileNotFoundError(f'No {HUB_FILE} in {name}: give a folder that save_pretrained wrote, or '
                                 'user/repository')
-    if not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', str(name)) or str(name).startswith('.') or Path(name).exists():
+    if not _NAME.fullmatch(str(name)) or Path(name).exists():
         raise FileNotFoundError(f'No folder {name}, and no name on the hub, which is user/repository: check it; a file '
                                 'goes to Detector or load_weights as it is')
     return Path(_hub().hf_hub_download(str(name), HUB_FILE, **options))
@@ -95,11 +96,27 @@ def _hub_class(kind):
     return OnHub
 
 # %% ../../nbs/workshop/detection/hub.ipynb #51968c86
+_MEASURED = 'test', 'validation', 'calibration', 'known_failures'
+
+def _digest(model):
+    "What stands for the tensors of a network."
+    whole = hashlib.sha256()
+    for k, v in model.state_dict().items(): whole.update(k.encode() + v.detach().cpu().float().numpy().tobytes())
+    return whole.hexdigest()
+
+def _still_true(model):
+    "The card of a network, without what was measured if its tensors have changed since."
+    card = getattr(model, 'card', {})
+    if getattr(model, '_card_of', None) in (None, _digest(model)): return card
+    gone = [k for k in _MEASURED if k in card]
+    if gone: warnings.warn(f"left out of the card, since the network has changed: {', '.join(gone)}", stacklevel=4)
+    return {k: v for k, v in card.items() if k not in gone}
+
 def _on_hub(model, card):
     "The same network, sharing its tensors, as one that can go to a hub."
     made = _hub_class(Pyramid if isinstance(model, Pyramid) else MiM)(model.config)
     made.load_state_dict(model.state_dict(), assign=True)
-    made.card = dict(getattr(model, 'card', {}), **(card or {}))
+    made.card = dict(_still_true(model), **(card or {}))
     return made
 
 # %% ../../nbs/workshop/detection/hub.ipynb #3425c866
@@ -139,5 +156,5 @@ def from_pretrained(cls: (MiM, Pyramid),
     if not isinstance(model, cls):
         raise WeightsError(f"{path} holds {card['config'].get('model', 'a MiM')}, which is no {cls.__name__}: "
                            f"load_weights(hub_weights(…)) takes any network")
-    model.card = {k: v for k, v in card.items() if k != 'config'}
+    model.card, model._card_of = {k: v for k, v in card.items() if k != 'config'}, _digest(model)
     return model
