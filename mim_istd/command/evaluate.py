@@ -6,7 +6,7 @@
 __all__ = ['run_evaluate']
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #ba880347
-import math, re
+import copy, math, re
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #d56c430c
 def _read_predictions(args):
@@ -94,24 +94,35 @@ def _note_learned(card, view, lists):
                    'found in others')
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #f3316616
-def _note_masks(view, protocols):
+class _CountingReader:
+    "Reads masks as another reader does, and counts the pixels that each of some rules takes; each mask once."
+    def __init__(self, read, rules):
+        self.read, self.size, self.seen, self.pixels = read, 0, set(), dict.fromkeys(rules, 0)
+    def __call__(self, path):
+        from mim_istd.data.sets import binarize
+        levels = self.read(path)
+        if path in self.seen: return levels   # by another protocol
+        self.seen.add(path)
+        self.size += levels.size
+        for rule in self.pixels: self.pixels[rule] += int(binarize(levels, rule).sum())
+        return levels
+
+# %% ../../nbs/workshop/command/evaluate.ipynb #a6d5fb20
+def _rules(protocols):
+    "The rule by which each protocol reads masks, by the protocol's name."
+    from mim_istd.measure.metrics import get_protocol
+    return {name: get_protocol(name).truth for name in protocols}
+
+def _note_masks(masks, rules):
     "Say if the masks lose pixels by the rule of a protocol, or if most of their pixels are target."
     from mim_istd.command.options import complain
-    from mim_istd.data.sets import binarize
-    from mim_istd.measure.metrics import get_protocol
-    rules, size = {name: get_protocol(name).truth for name in protocols}, 0
-    pixels = dict.fromkeys(['mask>127', *rules.values()], 0)
-    for name in view.names:
-        levels = view.read_mask(view.folder.masks[name])
-        size += levels.size
-        for rule in pixels: pixels[rule] += int(binarize(levels, rule).sum())
-    soft = pixels['mask>127']
-    if 2*soft > size: complain(f'note: {100*soft/size:.1f} % of the pixels of these masks are target: are they '
-                               'inverted? --mask-rule "mask==0" takes what is black')
+    from mim_istd.data.sets import _inverted
+    soft = masks.pixels['mask>127']
+    if says := _inverted(soft, masks.size, 'these masks'): complain(f'note: {says}')
     for name, rule in rules.items():
-        if pixels[rule] < .9*soft:
-            complain(f'note: {name} counts {rule}, {pixels[rule]} target pixels in these masks, where mask>127 counts '
-                     f'{soft}: they have values in between, as masks saved as JPEG do')
+        if masks.pixels[rule] < .9*soft:
+            complain(f'note: {name} counts {rule}, {masks.pixels[rule]} target pixels in these masks, where mask>127 '
+                     f'counts {soft}: they have values in between, as masks saved as JPEG do')
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #7d8bb4a0
 def _extras(args, protocol):
@@ -176,10 +187,10 @@ def _check(args):
 def _one_protocol(args, data, name, measure):
     "Figures and FROC curve (or None) under one protocol."
     from mim_istd.command.results import progress_bar
-    from mim_istd.data.sets import IRSTDataset
     from mim_istd.measure.curves import froc
     from mim_istd.measure.metrics import get_protocol
-    extras, view = _extras(args, name), IRSTDataset(data, args.split, args.lists, target=get_protocol(name).truth)
+    extras, view = _extras(args, name), copy.copy(data)
+    view.target = get_protocol(name).truth
     with progress_bar() as bar: figures = measure(view, name, extras.values(), bar)
     return _with_extras(figures, extras), froc(extras['sweep']) if args.curve else None
 
@@ -205,12 +216,13 @@ def run_evaluate(
     _check(args)
     if args.labels: return evaluate_on_labels(args)
     (measure, made, card), figures, curves = _measurer(args), {}, {}
-    view = IRSTDataset(data, args.split, args.lists)
+    view, rules = IRSTDataset(data, args.split, args.lists), _rules(args.protocol)
+    view.read_mask = _CountingReader(view.read_mask, ['mask>127', *rules.values()])
     if card: _note_learned(card, view, args.lists)
     print(_measured_on(view, args.split, args.lists), flush=True)
-    _note_masks(view, args.protocol)
     for name in args.protocol:
-        figures[name], curves[name] = _one_protocol(args, data, name, measure)
+        figures[name], curves[name] = _one_protocol(args, view, name, measure)
+        if len(figures) == 1: _note_masks(view.read_mask, rules)   # by now every mask has been read
         if not figures[name]['targets']: complain(f'note: no mask holds a target by the rule of {name}')
         print('\n'.join([f'{name}: {report(figures[name])}', *_more_lines(figures[name])]), flush=True)
     if args.curve: write_curves(curves, args.curve)

@@ -157,7 +157,7 @@ def _tell(out, labels, done, n, empty, sheets):
     if left := sorted(set(labels) - done):
         counts = '; frames count from 0' if isinstance(left[0], int) else ''
         complain(f'labels without an image: {len(left)}, {left[0]} first{counts}')
-    if empty: complain(f"{counted(empty, 'label')} without a mask: the image is flat there, or ends")
+    if empty: complain(f"{counted(empty, 'label')} without a mask: the image is flat there, was not measured, or ends")
     bare = len(done - set(labels))
     without = f' ({bare} without a label)' if bare else ''
     print(f"{counted(len(done), 'image')}{without}, {counted(n, 'label')}; look at "

@@ -367,7 +367,7 @@ def _add_tiles(p):
                    help='side of the tiles of large images (default: as the memory allows); small ones see less around '
                         'a target, and may report more')
     p.add_argument('--overlap', type=_between(int, 0, _ANY), metavar='PX',
-                   help='of neighbouring tiles (default: 192), less if --tile is small')
+                   help='of neighbouring tiles (default: 192; with --tile a quarter of it, from 32 to 192)')
     _add_scale(p)
 
 def _add_scale(p):

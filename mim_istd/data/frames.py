@@ -20,6 +20,7 @@ from fastcore.basics import patch
 
 from .reading import (DataError, _BROKEN, _check_size, _decode, _grey, _has_channels, _is_deep, _kind,
                                    _open, _pixels, _read_npy, _refusal, _tiff_page, _tiff_pages)
+from ..files import counted
 
 # %% ../../nbs/workshop/data/frames.ipynb #cc808024
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class _Account:
 
     def missing(self):
         "What to say of the film when its frames are over; '' if it is whole."
-        damaged = f"{self.damaged} damaged picture{'s' * (self.damaged > 1)}" if self.damaged else ''
+        damaged = counted(self.damaged, 'damaged picture') if self.damaged else ''
         if damaged: damaged += ' (frames behind one are numbered as they come)'
         early = self.length - self.end > 2*self.step
         return ', '.join(filter(None, [damaged, f'it ends after {self.end:.2f} s of {self.length:.2f} s' * early]))
@@ -197,7 +198,7 @@ def _jumps(times):
     far = steps > 1.5*usual
     if not usual or not far.any() or (np.abs(steps - usual) < .1*usual).mean() < .9: return ''
     lost = int(np.round(steps[far]/usual - 1).sum())
-    return (f"{lost} picture{'s' * (lost > 1)} may be missing, the first after {times[far.argmax()]:.2f} s: more time "
+    return (f"{counted(lost, 'picture')} may be missing, the first after {times[far.argmax()]:.2f} s: more time "
             'passes there than elsewhere. Frames are numbered as they come')
 
 # %% ../../nbs/workshop/data/frames.ipynb #13af444c

@@ -13,6 +13,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from ..files import counted
+
 # %% ../../nbs/workshop/data/reading.ipynb #47b2b226
 class DataError(ValueError):
     "A file or folder of a data set is not what it should be; the message names it and says what to do."
@@ -31,10 +33,10 @@ _opening = threading.Lock()
 def _check_size(width, height, channels=1):
     "Refuse what no memory should be given for."
     if min(width, height, channels) < 1:
-        raise DataError(f'{width} × {height} px, {channels} channel{"s"*(channels != 1)}: no pixel in it')
+        raise DataError(f'{width} × {height} px, {counted(channels, "channel")}: no pixel in it')
     if width * height > MAX_PIXELS or channels > 32:
-        raise DataError(f'{width} × {height} px, {channels} channels, and the limit is {MAX_PIXELS} px and 32 '
-                        f'channels; cut it, or set mim_istd.data.reading.MAX_PIXELS')
+        raise DataError(f'{width} × {height} px, {counted(channels, "channel")}, and the limit is {MAX_PIXELS} px and '
+                        '32 channels; cut it, or set mim_istd.data.reading.MAX_PIXELS')
 
 # %% ../../nbs/workshop/data/reading.ipynb #44891e94
 def _open(file):
@@ -193,7 +195,8 @@ def _tiff_pages(tif):
     if not pages: raise DataError('a TIFF without an image')
     told = (tif.imagej_metadata or {}).get('images', 1) if tif.is_imagej else 1
     if told > len(pages):
-        raise DataError(f'an ImageJ stack of {told} images in {len(pages)} page(s); save it as a plain multi-page TIFF')
+        raise DataError(f'an ImageJ stack of {told} images in {counted(len(pages), "page")}; save it as a plain '
+                        'multi-page TIFF')
     return pages
 
 # %% ../../nbs/workshop/data/reading.ipynb #51a00e0d

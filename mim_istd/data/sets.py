@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from .artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels
 from .masks import _KNOWN_MISMATCH, MaskReader, _custom_rule, _few, _fit_mask, _one_orientation
 from .reading import DataError, _bands, _floats, _passed_over, read_image, read_pixels
+from ..files import counted
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #1650b619
 def _real(image):
@@ -507,16 +508,29 @@ def set_epoch(self:IRSTDataset,
     "Chooses the random choices of the items to come: they are a function of (seed, epoch, index)."
     self._epoch.fill_(epoch)
 
+# %% ../../nbs/book/06_images_and_masks.ipynb #81158ee8
+def _inverted(
+    target, # pixels of all masks that are target
+    size, # pixels of all masks
+    masks, # what to call them
+) -> str:
+    "What to say of masks most of whose pixels are target; '' of others."
+    if 2*target <= size: return ''
+    return (f'{100*target/size:.1f} % of the pixels of {masks} are target: are they inverted? mask_rule="mask==0" '
+            '(--mask-rule on the command line) takes what is black')
+
 # %% ../../nbs/book/06_images_and_masks.ipynb #93bf7d1d
 @patch
 def check(self:IRSTDataset):
     "Reads every pair; `DataError` with all the complaints, one a line."
-    wrong = []
+    wrong, target, size = [], 0, 0
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         for i in range(len(self)):
-            try: self.read(i)
+            try: mask = self.read(i)[1]
             except (DataError, FileNotFoundError, UserWarning) as e: wrong.append(str(e))
+            else: target, size = target + int(mask.sum()), size + mask.size
+    if says := _inverted(target, size, f'the masks of {self.root}'): wrong.append(says)
     if wrong: raise DataError('\n'.join(wrong))
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #7354df2d
@@ -543,7 +557,7 @@ def split_validation(
     "A validation part of a training list. It depends on the names and the seed alone, not on their order."
     if not 0 < fraction < 1: raise ValueError(f'fraction is {fraction}: it should lie between 0 and 1')
     names = list(names)
-    if len(names) < 2: raise DataError(f'{len(names)} image(s) cannot be split in two: give at least 2 names')
+    if len(names) < 2: raise DataError(f"{counted(len(names), 'image')} cannot be split in two: give at least 2 names")
     key = lambda n: hashlib.sha256(f'{seed}:{n}'.encode(errors='surrogateescape')).digest()
     count = min(max(1, round(fraction * len(names))), len(names) - 1)
     order = sorted(names, key=key)

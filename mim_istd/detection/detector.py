@@ -127,7 +127,7 @@ class Detector:
         min_area=1, # smaller components are dropped, px
         model=None, # name of the network that the weights must hold, see `list_models`; or a classical method
         tile=None, # side of the tiles of large images, px; None: one pass if it fits, else as large as it allows
-        overlap=None, # of tiles, px; None: 192, or what a small tile allows, see `fitting_overlap`
+        overlap=None, # of tiles, px; None: 192, or a quarter of `tile` if that is less, see `fitting_overlap`
         ignore=None, # regions where nothing is a target: a mask, or a folder of masks, see `Ignored`
         keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
         operating_point=None, # 'few-false', 'balanced', 'find-all', or the least probability; None: all above threshold

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TILE', 'OVERLAP', 'ENOUGH_BYTES_A_PIXEL', 'tile_starts', 'tile_weights', 'TiledScores', 'say_tiles',
-           'score_tiles', 'peak_bytes', 'bytes_per_pixel', 'free_memory', 'choose_tile', 'fitting_overlap',
-           'needed_once', 'fitting_tile']
+           'score_tiles', 'peak_bytes', 'bytes_per_pixel', 'free_memory', 'choose_tile', 'needed_once', 'fitting_tile',
+           'fitting_overlap']
 
 # %% ../../nbs/workshop/detection/tiles.ipynb #1f6a566a
 import gc, math, os, threading
@@ -178,14 +178,6 @@ def choose_tile(
     if tile < least: raise MemoryError(f'{free / 2**20:.0f} MiB are free, which is too little for tiles of {least} px')
     return tile
 
-# %% ../../nbs/workshop/detection/tiles.ipynb #da6bc057
-def fitting_overlap(
-    tile, # side of a tile, px; None: it is chosen later
-    multiple=64, # of the network's grid, px
-) -> int: # px
-    "The overlap of tiles where none is asked for."
-    return OVERLAP if tile is None else max(0, min(OVERLAP, tile - multiple))
-
 # %% ../../nbs/workshop/detection/tiles.ipynb #83129431
 ENOUGH_BYTES_A_PIXEL, _LARGEST_PASS = 4096, 4096**2   # for any network here; px
 
@@ -214,3 +206,11 @@ def fitting_tile(
     needed = needed_once(detector)
     if pixels > _LARGEST_PASS: free = min(free, 2 * needed * _LARGEST_PASS)
     return choose_tile(shape, needed, free, detector.overlap, detector.multiple)
+
+# %% ../../nbs/workshop/detection/tiles.ipynb #60d612a5
+def fitting_overlap(
+    tile, # side of a tile, px; None: it is chosen later
+    multiple=64, # of the network's grid, px
+) -> int: # px
+    "The overlap of tiles where none is asked for: a quarter of the tile, from 32 to 192 px, if the grid allows."
+    return OVERLAP if tile is None else max(0, min(OVERLAP, max(32, tile//4), tile - multiple))

@@ -21,7 +21,7 @@ from ..model.network import get_model, list_models
 from .costs import count_operations, count_parameters
 from .evaluation import torch_device
 from ..detection.tiles import peak_bytes
-from ..files import to_json, write_whole
+from ..files import counted, to_json, write_whole
 
 # %% ../../nbs/workshop/measure/efficiency.ipynb #6bbe8fef
 def mim_block_flops(
@@ -317,7 +317,7 @@ def cost_rows(
 def machine_line(result):
     "On what a result was measured, when, and how."
     r = load_result(result)
-    threads = f"{r['threads']} thread{'s'*(r['threads'] > 1)}" if r['device'] == 'cpu' else ''
+    threads = counted(r['threads'], 'thread') if r['device'] == 'cpu' else ''
     tf32 = 'TF32 in convolutions' if r['device'] != 'cpu' and r['tf32_convolutions'] else ''
     versions = [f'{k} {v}' for k, v in r['versions'].items()]
     return ', '.join(filter(None, (r['machine'], threads, tf32, r['precision'], *versions, r['date'])))

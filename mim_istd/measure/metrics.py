@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from scipy import ndimage
 
 from ..data.sets import MASK_RULES
+from ..files import counted
 
 # %% ../../nbs/book/09_metrics.ipynb #3d702c6f
 @dataclass(frozen=True)
@@ -341,7 +342,7 @@ def report(
     r = {k: math.nan if v is None else v for k, v in results.items()} # JSON has no NaN
     said = {k: 'undefined' if math.isnan(r[k]) else f'{100*r[k]:.2f}' for k in ('IoU', 'nIoU', 'Pd')}
     return (f"IoU {said['IoU']}  nIoU {said['nIoU']}  Pd {said['Pd']} ({r['found']} of {r['targets']})  "
-            f"Fa {1e6*r['Fa']:.2f}e-6 ({r['false_components']} false in {r['images']} image{'s'*(r['images'] != 1)})")
+            f"Fa {1e6*r['Fa']:.2f}e-6 ({r['false_components']} false in {counted(r['images'], 'image')})")
 
 # %% ../../nbs/book/09_metrics.ipynb #b0a7c1d3
 def pooled_iou(

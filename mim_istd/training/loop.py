@@ -28,10 +28,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 # %% ../../nbs/book/11_training.ipynb #20b359f3
 from ..data.augment import Compose, CopyPaste, RandomCrop, Resize, Scale, collect_targets
 from ..data.reading import DataError
-from ..data.sets import Folder, IRSTDataset, find_dataset, open_folder, split_validation
+from ..data.sets import Folder, IRSTDataset, _inverted, find_dataset, open_folder, split_validation
 from ..detection.on_gpu import _tensor_cores
 from ..detection.weights import find_weights, load_weights, read_card
-from ..files import to_json, write_whole
+from ..files import counted, to_json, write_whole
 from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
 from ..model.network import MiM, MiMConfig, get_model
@@ -63,9 +63,9 @@ class OrderedLoader(DataLoader):
             raise ValueError(f'batch_size={batch_size} cannot be shared by {processes} processes: make it a multiple')
         if not len(dataset): raise DataError('There is no training image')
         if len(dataset) < batch_size:
-            n, many = len(dataset), 's' * (len(dataset) > 1)
-            raise DataError(f'{n} training image{many} cannot fill one batch of {batch_size}: choose batch_size={n}'
-                            + ' or less'*bool(many))
+            less = ' or less' * (len(dataset) > 1)
+            raise DataError(f"{counted(len(dataset), 'training image')} cannot fill one batch of {batch_size}: choose "
+                            f'batch_size={len(dataset)}{less}')
         self.whole, self.seed, self.rank, self.epoch = batch_size, seed, rank, 0
         share = batch_size // processes
         super().__init__(dataset, bs=share, n=len(dataset) // batch_size * share, drop_last=True, **kwargs)
@@ -177,11 +177,9 @@ def _check_targets(dataset):
     "Names of the images that hold a target; `DataError` if none does, or if most pixels are target."
     if not (holding := set(_with_target(dataset))): raise DataError(_no_target(dataset))
     masks = [dataset.read(i)[1] for i in range(len(dataset))]
-    share = sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
-    if share <= .5: return holding
-    raise DataError(f'{100*share:.1f} % of the pixels in the {len(masks)} training masks in {dataset.folder} are '
-                    f'target: are they inverted? mask_rule="mask==0" (--mask-rule on the command line) takes what is '
-                    f'black')
+    target, size = sum(int(m.sum()) for m in masks), sum(m.size for m in masks)
+    if says := _inverted(target, size, f'the {len(masks)} training masks in {dataset.folder}'): raise DataError(says)
+    return holding
 
 # %% ../../nbs/book/11_training.ipynb #bb0fc606
 def _validation(make, names, recipe):

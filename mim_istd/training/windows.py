@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from scipy import ndimage
 
 from ..data.augment import Flip, Gain, LocalContrast, RandomCrop, Rotate90, Scale, _resize
-from ..data.reading import read_image
+from ..data.reading import _floats, read_pixels
 from ..data.sets import IRSTDataset, binarize, image_statistics
 from ..data.masks import _fit_mask
 from .recipe import AUGMENTATIONS
@@ -68,19 +68,26 @@ class ImagesOnDevice:
 
 # %% ../../nbs/workshop/training/windows.ipynb #bfc2f505
 def _read_raw(dataset, name):
-    "Pixels in their own range (H, W) float32, and the 0/1 mask."
+    "Pixels in their own range (H, W), float32 or beyond 2^24 float64, and the 0/1 mask."
     folder = dataset.folder
-    image = read_image(folder.images[name])
+    image = _floats(read_pixels(folder.images[name]))
     mask = _fit_mask(dataset.read_mask(folder.masks[name]), image.shape, name, folder.masks[name])
     return folder.clean(image, binarize(mask, dataset.target), folder.images[name])
+
+# %% ../../nbs/workshop/training/windows.ipynb #ff162ea9
+def _near_zero(image, mean):
+    "A float64 image less the whole part of its mean, and the rest of the mean; another image as it is."
+    if image.dtype != np.float64: return image, mean
+    return image - np.round(mean), mean - np.round(mean)
 
 # %% ../../nbs/workshop/training/windows.ipynb #da3e851a
 @patch
 def _lay_down(self:ImagesOnDevice, pairs, statistics):
-    kind, (images, masks) = narrowest([i for i, _ in pairs]), zip(*pairs)
+    images, masks = zip(*pairs)
+    images, statistics[:, 0] = zip(*map(_near_zero, images, statistics[:, 0]))
     flat = lambda arrays, kind: torch.from_numpy(np.concatenate([a.ravel() for a in arrays], dtype=kind,
                                                                 casting='unsafe'))
-    self.pixels, self.masks = flat(images, kind), flat(masks, np.uint8)
+    self.pixels, self.masks = flat(images, narrowest(images)), flat(masks, np.uint8)
     areas = self.shapes.prod(1)
     self.first, self.sizes = torch.from_numpy(np.cumsum(areas) - areas), torch.from_numpy(self.shapes)
     self.statistics = torch.from_numpy(statistics)
