@@ -8,6 +8,7 @@ __all__ = ['GREYS', 'draw_network', 'draw_block', 'draw_ss2d']
 # %% ../../nbs/workshop/draw/diagrams.ipynb #98cb1f2f
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
+from ..files import counted
 from ..model.network import PRESETS, MiMConfig
 
 # %% ../../nbs/workshop/draw/diagrams.ipynb #bcabff68
@@ -49,9 +50,10 @@ def _encoder(ax, config, top):
     rows = [top - 1.9*i for i in range(len(config.depths))]
     for i, (y, depth) in enumerate(zip(rows, config.depths)):
         c, D, s = config.word_dim*2**i, config.sentence_dim*2**i, config.sentence_stride*2**i
-        _box(ax, 4.2, y, f'stage {i+1}: {depth} MiM block{"s"*(depth > 1)}', w=3.9, kind='scan')
-        ax.text(2.1, y, f'sentences: {D} channels, stride {s}\nwords: {c} channels, '
-                f'stride {config.word_stride*2**i}', ha='right', va='center', fontsize=7, color='0.25')
+        words = f'\nwords: {c} channels, stride {config.word_stride*2**i}' if not i or config.inner != 'none' else ''
+        _box(ax, 4.2, y, f'stage {i+1}: {counted(depth, "MiM block")}', w=3.9, kind='scan')
+        ax.text(2.1, y, f'sentences: {D} channels, stride {s}{words}', ha='right', va='center', fontsize=7,
+                color='0.25')
         _box(ax, 8.4, y, f'up ×2\n{D} channels, stride {s//2}', w=3.4)
         _arrow(ax, (6.15, y), (6.7, y))
         if i: _arrow(ax, (4.2, rows[i-1] - .45), (4.2, y + .45), text='merge 2 × 2')
@@ -68,9 +70,16 @@ def _decoder(ax, config, rows):
         _arrow(ax, *start, (12.9, y - .6))
 
 # %% ../../nbs/workshop/draw/diagrams.ipynb #1d2ce7e3
+def _head_strides(config):
+    "The stride of the decoder's last map, and that of the logits."
+    return config.sentence_stride//2, min(config.head_stride, config.sentence_stride//2)
+
 def _seen_by_head(config):
-    "What the head sees besides the decoder."
-    return 'stem' + ', words of stage 1'*config.head_words + ', image'*(config.head_stride == 1)
+    "What the head takes in besides the decoder's map, in words."
+    coarse, fine = _head_strides(config)
+    found = [('stem', min(2, config.word_stride)), *[('words of stage 1', config.word_stride)]*config.head_words,
+             ('image', 1)]
+    return ', '.join(what for what, stride in found if fine <= stride < coarse)
 
 # %% ../../nbs/workshop/draw/diagrams.ipynb #91542e44
 def draw_network(
@@ -85,16 +94,17 @@ def draw_network(
     rows = _encoder(ax, config, 1.9*n - 1)
     top = rows[0] + 2
     _box(ax, 4.2, top, 'stem: 3 × 3 convolutions', w=3.9)
-    _box(ax, 4.2, top + 1.8, f'image, {config.in_channels} channel{"s"*(config.in_channels > 1)}', w=3.9, kind='data')
+    _box(ax, 4.2, top + 1.8, f'image, {counted(config.in_channels, "channel")}', w=3.9, kind='data')
     _arrow(ax, (4.2, top + 1.35), (4.2, top + .45))
     _arrow(ax, (4.2, top - .45), (4.2, rows[0] + .45), text='words and sentences')
     _decoder(ax, config, rows)
-    _box(ax, 12.9, top, f'head: logits\nat stride {config.head_stride}', w=3)
+    _box(ax, 12.9, top, f'head: logits\nat stride {_head_strides(config)[1]}', w=3)
     _box(ax, 12.9, top + 1.8, 'logits, as large as the image', w=3.9, kind='data')
     _arrow(ax, (12.9, rows[0] + .6), (12.9, top - .45))
     _arrow(ax, (12.9, top + .45), (12.9, top + 1.35))
-    if config.head_stride < 4: _arrow(ax, (6.15, top), (11.4, top), text='')
-    if config.head_stride < 4: ax.text(8.8, top + .2, _seen_by_head(config), ha='center', fontsize=7, color='0.25')
+    if seen := _seen_by_head(config):
+        _arrow(ax, (6.15, top), (11.4, top))
+        ax.text(8.8, top + .2, seen, ha='center', fontsize=7, color='0.25')
     return fig
 
 # %% ../../nbs/workshop/draw/diagrams.ipynb #613dc014
@@ -138,7 +148,7 @@ def draw_ss2d(): # The figure
     "The SS2D layer (the paper's Figure 4b): project, convolve, scan in four orders, norm, gate, project."
     fig, ax = _canvas(19.6, 4.6, .42)
     y, xs = 3.4, [3.1 + 2.35*i for i in range(len(_PATH))]
-    _box(ax, 1, y, 'grid\n(B, H, W, dim)', w=2, h=1.1, kind='data', size=7)
+    _box(ax, 1.03, y, 'grid\n(B, H, W, dim)', w=1.94, h=1.1, kind='data', size=7)
     for x, (text, kind) in zip(xs, _PATH): _box(ax, x, y, text, w=1.75, h=1.3, kind=kind, size=7)
     for a, b in zip([1.13, *xs], xs): _arrow(ax, (a + .87, y), (b - .87, y))
     _arrow(ax, (xs[0], y - .65), (xs[0], 1), (8, 1))

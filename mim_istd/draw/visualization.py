@@ -159,11 +159,14 @@ def _panel_legend(fig):
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #5c781987
 def _check_maps(images, masks, scores, names=None):
+    "`ValueError` unless there is a mask, a map of each method and, if there are any, a name for each image."
     if not len(images) == len(masks) > 0:
         raise ValueError(f'{len(images)} images and {len(masks)} masks; give one mask for each of at least one image')
     if names is not None and len(names) != len(images):
         raise ValueError(f'{len(names)} names and {len(images)} images; give one name for each image')
     wanted = [np.shape(m) for m in masks]
+    if wrong := [s for s in wanted if len(s) != 2 or 0 in s]:
+        raise ValueError(f'a mask has the shape {wrong[0]}; give masks (H, W) of at least one pixel')
     for what, maps in {'images': images, **{f'scores of {label!r}': maps for label, maps in scores.items()}}.items():
         if (shapes := [np.shape(m) for m in maps]) != wanted:
             raise ValueError(f'the {what} have shapes {shapes}; the masks have {wanted}')
@@ -202,6 +205,7 @@ def mosaic(
     side = round(len(channels)**.5)
     if not side or side**2 != len(channels):
         raise ValueError(f'{len(channels)} channels do not fill a square; give 1, 4, 9, 16, …')
+    maps = np.asarray(maps, np.float64)   # the range of small types may not fit into them
     low, span = maps.min((1, 2), keepdims=True), np.ptp(maps, (1, 2), keepdims=True)
     shown = np.where(span > 0, (maps - low)/np.where(span > 0, span, 1), .5)[channels]
     shown = np.pad(shown, ((0, 0), (0, gap), (0, gap)), constant_values=np.nan)
@@ -354,6 +358,7 @@ def draw_decay(
 ) -> Figure: # the image, and a map for each direction
     "What is left of a token along each path: the mean share over channels and states."
     sides, (h, w) = sides or image.shape, decay.shape[-2:]
+    if not (0 <= at[0] < h and 0 <= at[1] < w): raise ValueError(f'token {tuple(at)} is not on the grid of {h} × {w}')
     fig, axs = _paths_figure(image, decay.mean((1, 2)), directions, sides, title, 'share left', cmap='gray_r', vmin=0,
                              vmax=1)
     for ax in axs:
@@ -377,6 +382,19 @@ def _words_row(row, pixels, before, after, label, limit):
         ax.yaxis.get_major_locator().set_params(integer=True)
     return shown
 
+# %% ../../nbs/workshop/draw/visualization.ipynb #3e671f4f
+def _continued(
+    image, # (H, W)
+    grid, # rows and columns of sentences
+    stride, # pixels along a side of a sentence
+) -> np.ndarray: # (rows·stride, columns·stride) uint8
+    "An image as the sentences cover it: its edge is repeated."
+    beside = [n*stride - side for n, side in zip(grid, image.shape)]
+    if min(beside) < 0:
+        raise ValueError(f'{grid[0]} × {grid[1]} sentences of {stride} pixels do not cover an image of '
+                         f'{image.shape[0]} × {image.shape[1]}; give the stride of their stage')
+    return np.pad(to_display(image), [(0, n) for n in beside], mode='edge')
+
 # %% ../../nbs/workshop/draw/visualization.ipynb #0cf1338d
 def draw_words(
     image, # (H, W)
@@ -391,7 +409,7 @@ def draw_words(
         raise ValueError(f'sentences={sentences}: give at least one (row, column) on the grid of {grid[0]} × {grid[1]}')
     fig = new_figure(8.4, 2.3*len(sentences))
     limit = max(np.abs(w[at]).max() for w in (before, after) for at in sentences.values())
-    whole = np.pad(to_display(image), ((0, stride), (0, stride)), mode='edge')
+    whole = _continued(image, grid, stride)
     rows = fig.subplots(len(sentences), 3, squeeze=False, width_ratios=(1, 2, 2))
     for row, (label, (y, x)) in zip(rows, sentences.items()):
         pixels = whole[y*stride:(y + 1)*stride, x*stride:(x + 1)*stride]

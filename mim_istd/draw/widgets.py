@@ -20,9 +20,12 @@ from matplotlib.figure import Figure
 
 from ..data.sets import SUFFIXES, IRSTDataset, standardize
 from ..data.examples import example_images
-from ..detection.detector import Detector, find_targets
+from ..detection.detector import Detector
+from ..detection.inputs import _in_grey, _light
 from ..detection.outputs import to_display
+from ..detection.weights import load_weights
 from .visualization import _as_written, mark_targets, new_figure, small_png, stage_maps
+from ..files import counted
 from ..measure.inside import channel_contrast, judge, padded_sides
 from ..measure.metrics import PROTOCOLS, ThresholdSweep, components
 from ..model.scan import selective_scan
@@ -170,6 +173,7 @@ def draw_scan(
     "One moment of a scan: the token that is read, what the slowest state still holds of each, and the N states."
     if min(rows, columns) < 1 or step < 0:
         raise ValueError(f'rows={rows}, columns={columns}, step={step}; give at least 1 × 1 tokens and a step from 0')
+    if not delta > 0: raise ValueError(f'delta={delta}; give a Δ above 0')
     order, A = scan_order(rows, columns, direction).numpy(), s4d_real(states).numpy()
     step, tokens = min(step, rows*columns - 1), _tokens(image, rows, columns)
     fig = new_figure(8.4, 2.7)
@@ -288,7 +292,7 @@ def threshold_explorer(
                               f'{len(data.names)} images')
     draw.__name__ = 'draw_threshold'
     return Explorer(draw, dict(image=w.Dropdown(options=data.names, description='image'),
-        threshold=w.FloatSlider(.5, min=0, max=1, step=.01, description='threshold'),
+        threshold=w.FloatSlider(.5, min=.01, max=1, step=.01, description='threshold'),   # as the curve
         protocol=w.Dropdown(options=_at_native_size(), description='protocol')))
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #c6732072
@@ -327,6 +331,10 @@ def draw_channel(
     return fig
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #2282a7ef
+def _as_trained(detector):
+    "The network of a detector with all of its parts; None if it has none."
+    return load_weights(detector.path, detector.device) if detector.path else detector.model
+
 def _looked_at(model, data, name):
     "Image (H, W), mask (H, W) and the maps (C, h, w) of each part of a network, for one image of a set."
     image, mask = data.read(data.names.index(name))
@@ -353,7 +361,7 @@ def model_explorer(
     most=24, # images to choose from, if `data` is a name or a folder; None: all
 ) -> Explorer:
     "Pick an image, a part of the network and a channel."
-    data, model = _dataset(data, split, most), (detector or Detector()).model
+    data, model = _dataset(data, split, most), _as_trained(detector or Detector())
     if model is None: raise ValueError('this detector has no network to look into; give one with weights')
     look = functools.lru_cache(1)(lambda name: _looked_at(model, data, name))   # maps of large images are large
     def draw(image, part, channel):
@@ -369,6 +377,21 @@ def model_explorer(
     return Explorer(draw, c)
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #a0f60a10
+def _pixels(image): return _light(_in_grey(image))   # (H, W), to the bit what a detector looks at
+
+def _of_upload(content, name, use): # use: function of an image (H, W) and the name of its file
+    "What a function makes of a file that came as bytes; `ValueError` names the file."
+    name = Path(name.replace('\\', '/')).name or 'image'
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)/('image' + Path(name).suffix)
+        try:
+            path.write_bytes(content)
+            return use(_pixels(path), name)
+        except (OSError, ValueError, TypeError, MemoryError) as e:
+            said = str(e).replace(str(path), name)   # the file that the person knows
+            raise ValueError(said if name in said else f'Cannot read {name!r}: {said}') from e
+
+# %% ../../nbs/workshop/draw/widgets.ipynb #e8ad5c95
 def read_upload(
     content, # bytes of an image file
     name, # its name; the ending matters for .npy only
@@ -376,15 +399,10 @@ def read_upload(
     **kwargs # threshold, min_area
 ): # `Detections`, under the file's own name; `ValueError` names it
     "Detect in a file that came as bytes."
-    name = Path(name.replace('\\', '/')).name or 'image'
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)/('image' + Path(name).suffix)
-        try:
-            path.write_bytes(content)
-            return dataclasses.replace(detector(path, **kwargs), name=name)
-        except (OSError, ValueError, TypeError, MemoryError) as e:
-            said = str(e).replace(str(path), name)   # the file that the person knows
-            raise ValueError(said if name in said else f'Cannot read {name!r}: {said}') from e
+    def look(grey, name):
+        found = detector(grey, ignore=detector.ignored(grey.shape, name), **kwargs)
+        return dataclasses.replace(found, name=name)
+    return _of_upload(content, name, look)
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #e91524bf
 _COLUMNS = ('', 'x, px', 'y, px', 'area, px', 'peak', 'SCR')
@@ -413,7 +431,7 @@ def draw_detections(
     left, right = fig.subplots(1, 2) if most else (fig.subplots(), None)
     left.imshow(found.overlay())
     name = _as_written(Path(found.name).name)
-    left.set(xticks=[], yticks=[], title=f'{name}: {len(found)} target{"s" * (len(found) != 1)}')
+    left.set(xticks=[], yticks=[], title=f'{name}: {counted(len(found), "target")}')
     if most: _table_panel(right, found.targets[:most])
     if most and len(found) > most: right.set_title(f'the first {most} of {len(found)}')
     return fig
@@ -448,8 +466,8 @@ class DetectorPanel(Explorer):
         self.path = w.Text(placeholder='or a path on the kernel\'s machine, then Enter', continuous_update=False,
                            layout=w.Layout(width='22em'))
         self.result = w.HTML()
-        self.found = self.detector(example_images()[1] if image is None else image)
-        self.found = dataclasses.replace(self.found, name=Path(self.found.name).name or 'image')   # an array has none
+        image = example_images()[1] if image is None else image
+        self._look(_pixels(image), Path(image).name if isinstance(image, (str, os.PathLike)) else 'image')
         c = dict(threshold=w.FloatSlider(self.detector.threshold, min=0, max=1, step=.01, description='threshold',
                                          continuous_update=False),
                  min_area=w.BoundedIntText(self.detector.min_area, min=1, max=10**6, description='area ≥, px'))
@@ -458,21 +476,27 @@ class DetectorPanel(Explorer):
         self.upload.observe(self._uploaded, 'value')
         self.path.observe(self._named, 'value')
 
+# %% ../../nbs/workshop/draw/widgets.ipynb #f5403280
+@patch
+def _look(self: DetectorPanel, image, name):
+    "Score an image (H, W); no control changes the scores."
+    ignored = self.detector.ignored(image.shape, name)
+    shown = self.detector.clean(image, ignored)
+    self.seen = dict(score=self.detector.score(shown), grey=shown, ignored=ignored, picture=image, name=name)
+
 # %% ../../nbs/workshop/draw/widgets.ipynb #b6b7e4ed
 @patch
 def _draw(self: DetectorPanel, threshold, min_area):
-    targets, mask = find_targets(self.found.score, self.found.image, threshold, min_area, self.detector.calibration,
-                                 self.detector.least)
-    self.found = dataclasses.replace(self.found, targets=targets, mask=mask, threshold=threshold, min_area=min_area)
+    self.found = self.detector.detections(threshold=threshold, min_area=min_area, **self.seen)
     self.result.value = _rows_html(self.found) + download_link(self.found)
     return draw_detections(self.found, 0 if is_live() else 10)   # a page has the table below
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #a2e87650
 @patch
-def _take(self: DetectorPanel, find):
+def _take(self: DetectorPanel, look):
     self.message.value = 'looking …'
     with telling(self.message):
-        self.found = find()
+        look()
         self.refresh()
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #a832dcd6
@@ -480,16 +504,14 @@ def _take(self: DetectorPanel, find):
 def _uploaded(self: DetectorPanel, change):
     if not self.upload.value: return
     file = self.upload.value[-1]
-    self._take(lambda: read_upload(bytes(file['content']), file['name'], self.detector, **self.values()))
+    self._take(lambda: _of_upload(bytes(file['content']), file['name'], self._look))
     self.upload.value = ()
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #e54b7126
 @patch
 def _named(self: DetectorPanel, change):
     path = self.path.value.strip().strip('"\'')
-    if path:
-        self._take(lambda: dataclasses.replace(self.detector(Path(path).expanduser(), **self.values()),
-                                               name=Path(path).name))
+    if path: self._take(lambda: self._look(_pixels(Path(path).expanduser()), Path(path).name))
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #b17a45d6
 def detector_panel(

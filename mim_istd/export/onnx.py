@@ -300,7 +300,8 @@ def _followed(whole):
 # %% ../../nbs/workshop/export/onnx.ipynb #2242fc8e
 def _model_of(detector):
     "The network of a `Detector`, or the network itself."
-    if not isinstance(detector, Detector): return detector
+    if isinstance(detector, nn.Module): return detector
+    if not isinstance(detector, Detector): raise TypeError(f'{detector!r} is no network; give a Detector or a network')
     if detector.model is None:
         raise TypeError('a method without training has no network to export; give a Detector with weights')
     if detector.scale != 1:
@@ -316,9 +317,18 @@ def _network(detector):
     return load_weights(detector.path) if again else model, getattr(detector, 'card', {})
 
 # %% ../../nbs/workshop/export/onnx.ipynb #3548d479
-def _has_form(model):
-    known = isinstance(model, (MiM, Pyramid, Baseline))
-    return known and getattr(model.config, 'model', '') != 'iaanet'   # how much it looks at, its image decides
+def _check_followed(model):
+    "`TypeError` if no exporter can follow a network."
+    if getattr(getattr(model, 'config', None), 'model', '') == 'iaanet':
+        raise TypeError('IAANet has no form as a file, because its image decides how much it looks at; run it in '
+                        'PyTorch')
+
+def _check_onnx(model):
+    "`TypeError` if a network has no ONNX form."
+    _check_followed(model)
+    if not isinstance(model, (MiM, Pyramid, Baseline)):
+        raise TypeError(f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes networks of your '
+                        f'own')
 
 # %% ../../nbs/workshop/export/onnx.ipynb #6d53bab8
 def onnx_model(
@@ -327,8 +337,7 @@ def onnx_model(
 ) -> onnx.ModelProto: # of 32 bits
     "A network as an ONNX graph: `image` (batch, 1, height, width) float32, raw, to `score` of the same shape."
     model, card = _network(detector)
-    if not _has_form(model):
-        raise TypeError(f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes any network')
+    _check_onnx(model)
     made = _followed(ScoreMap(model, standardize, card.get('input_size')))
     facts = {'standardize': str(standardize).lower(), 'bits': '32',
              'config': json.dumps(model.config.__dict__)}
@@ -402,8 +411,10 @@ def export_program(
     standardize=True, # as for `export_onnx`
 ):
     "Write a `torch.export` program for images of one size; to load it, import `mim_istd.kernels.chunked`."
+    if np.shape(size) != (2,): raise ValueError(f'size={size!r}: give height and width, pixels')
     if min(size) < 16:
         raise ValueError(f'an image of {size[0]} × {size[1]} is too small; both sides must be at least 16')
+    _check_followed(_model_of(detector))
     model = copy.deepcopy(_model_of(detector))   # the caller's own may still be trained
     program = ScoreMap(model, standardize, getattr(detector, 'card', {}).get('input_size')).eval().requires_grad_(False)
     with torch.no_grad(): made = torch.export.export(program, (torch.zeros(1, 1, *size),))

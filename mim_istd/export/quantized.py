@@ -182,8 +182,8 @@ def largest_change(
     reference, # the .onnx file to compare with
 ) -> float:
     "The largest change of a score on the package's images."
-    a, b = opened(path), opened(reference)
-    return max(float(abs(score_of(a, i) - score_of(b, i)).max()) for i in map(as_grey, example_images()))
+    a, b, images = opened(path), opened(reference), _calibration_images(onnx.load(path), None)
+    return max(float(abs(score_of(a, i) - score_of(b, i)).max()) for i in images)
 
 # %% ../../nbs/workshop/export/quantized.ipynb #0b06ccc9
 def measure_files(
