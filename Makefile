@@ -28,7 +28,14 @@ $(VENV)/.ready: settings.ini setup.py pyproject.toml constraints.txt
 	cd $(BIN) && for f in nbdev-*; do ln -sf $$f $$(echo $$f | tr - _); done
 	touch $@
 
-demo: env
+# the demo needs the library, training and films alone: half of what the notebooks and their tests need
+$(VENV)/.demo: settings.ini setup.py pyproject.toml constraints.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[train,video]'
+	touch $@
+
+demo: $(VENV)/.demo
 	@# what a stopped demo has done is not done again
 	$(BIN)/mim-istd train data/sample $(if $(wildcard $(DEMO)/last.pt),--resume,--preset laptop --recipe sample) --out $(DEMO)
 	$(BIN)/mim-istd evaluate data/sample --split test --weights $(DEMO)
