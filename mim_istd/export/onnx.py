@@ -8,6 +8,7 @@ __all__ = ['scan_steps', 'scan_long', 'scan_short', 'ScoreMap', 'onnx_model', 'E
 
 # %% ../../nbs/workshop/export/onnx.ipynb #1297143b
 import copy, functools, json, warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Tuple
 
@@ -30,7 +31,7 @@ from ..detection.detector import Detector, as_grey
 from ..detection.processor import fold_norms
 from ..detection.weights import load_weights
 from .quantized import check_bits, with_bits
-from ..files import write_whole
+from ..files import to_json, write_whole
 from ..model.layers import CBAM, Residual
 from ..model.network import MiM
 from ..model.pyramid import Climb, Pyramid
@@ -330,6 +331,14 @@ def _check_onnx(model):
         raise TypeError(f'{type(model).__name__} has no ONNX form here; export to .pt2, which takes networks of your '
                         f'own')
 
+# %% ../../nbs/workshop/export/onnx.ipynb #9a7a9d04
+def _metadata(model, detector, standardize):
+    "What a file says of itself, texts by name; the last two only if a `Detector` has them."
+    facts = {'standardize': str(standardize).lower(), 'bits': '32', 'config': json.dumps(model.config.__dict__)}
+    if isinstance(detector, Detector): facts['threshold'] = str(detector.threshold)
+    calibration = getattr(detector, 'calibration', None)
+    return facts if calibration is None else facts | {'calibration': to_json(asdict(calibration))}
+
 # %% ../../nbs/workshop/export/onnx.ipynb #6d53bab8
 def onnx_model(
     detector, # `Detector`, or a network
@@ -339,9 +348,7 @@ def onnx_model(
     model, card = _network(detector)
     _check_onnx(model)
     made = _followed(ScoreMap(model, standardize, card.get('input_size')))
-    facts = {'standardize': str(standardize).lower(), 'bits': '32',
-             'config': json.dumps(model.config.__dict__)}
-    onnx.helper.set_model_props(made, facts)
+    onnx.helper.set_model_props(made, _metadata(model, detector, standardize))
     onnx.checker.check_model(made)
     return made
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BITS', 'TOLERANCES', 'halve_weights', 'opened', 'score_of', 'quantize_convolutions', 'check_bits', 'with_bits',
-           'file_figures', 'file_times', 'largest_change', 'measure_files', 'main']
+           'file_figures', 'file_times', 'largest_change', 'measure_files', 'main', 'file_candidates']
 
 # %% ../../nbs/workshop/export/quantized.ipynb #307029cb
-import argparse, tempfile, time
+import argparse, functools, tempfile, time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from ..data.examples import example_images
 from ..data.sets import IRSTDataset, standardize
+from ..detection.calibration import judge_all
 from ..detection.detector import as_grey
 from ..files import to_json, write_whole
 from ..measure.evaluation import evaluate_predictions
@@ -220,3 +222,12 @@ def main(argv=None):
     measure_files(args.files, datasets, log=args.out)
 
 if __name__ == '__main__' and __spec__: main()   # a notebook has no __spec__
+
+# %% ../../nbs/workshop/export/quantized.ipynb #e30fcea7
+def file_candidates(
+    path, # .onnx file, or `onnx.ModelProto`
+    dataset, # `IRSTDataset`
+    protocol='basicirstd', # name or `Protocol`
+) -> list: # of `Judged`, one an image
+    "The candidates of a set's images, as an exported file scores them."
+    return judge_all(SimpleNamespace(score=functools.partial(score_of, opened(path))), dataset, protocol)
