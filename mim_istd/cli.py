@@ -35,28 +35,54 @@ from .files import counted, list_weights
 # %% ../nbs/workshop/cli.ipynb #38896bd8
 def _train(args):
     "mim-istd train"
-    out = Path(args.out)
-    if (out/'last.pt').exists() and not args.resume:
-        raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
-    if args.resume and not (out/'last.pt').exists():
-        raise FileNotFoundError(f'no epoch of a run is saved in {out}: leave --resume out to begin one')
+    out, begun = Path(args.out), None
+    if (out/'last.pt').exists():
+        if not args.resume:
+            raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
+        begun = _begun(out)
     from mim_istd.data.sets import find_dataset
-    begun, model, data = _begun(out) if args.resume else None, args.model, _data(args)
-    if not model: model = _network(begun) if begun else None if args.weights else 'laptop'
-    changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
-    recipe = _recipe(args.recipe or begun or 'quick', changes)
-    if begun and args.recipe and not args.epochs and (before := begun['recipe']['epochs']) != recipe.epochs:
-        complain(f"note: {out} was begun for {counted(before, 'epoch')} and goes on for the {recipe.epochs} of "
-                 '--recipe, so its learning rates are not those of a run without a stop; leave --recipe out to keep to '
-                 f'{before}')
+    data = _data(args)
     find_dataset(data)   # says so if there is none, before fastai is imported
+    named = args.recipe or begun or _usual(data)
+    model, recipe = _asked(args, begun, named)
     try_to_write(out)
+    for line in _beginning(args, begun, named): print(line, flush=True)
     from mim_istd.training.loop import train
     learn = train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
                   max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
     for line in _what_next(learn.run_folder, args): print(line)
     _calibrate_run(out, data, args)
     print(_outcome(out))
+
+# %% ../nbs/workshop/cli.ipynb #1f2f4914
+def _usual(data):
+    "The recipe of the library for a set."
+    from mim_istd.training.loop import _usual_recipe
+    return _usual_recipe(data)
+
+def _asked(args, begun, named):
+    "The network and the recipe of a run."
+    model = args.model
+    if not model: model = _network(begun) if begun else None if args.weights else 'laptop'
+    changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
+    recipe = _recipe(named, changes)
+    if begun and args.recipe and not args.epochs and (before := begun['recipe']['epochs']) != recipe.epochs:
+        complain(f"note: {args.out} was begun for {counted(before, 'epoch')} and goes on for the {recipe.epochs} of "
+                 '--recipe, so its learning rates are not those of a run without a stop; leave --recipe out to keep to '
+                 f'{before}')
+    return model, recipe
+
+# %% ../nbs/workshop/cli.ipynb #bd345805
+def _beginning(args, begun, named):
+    "What is said before a training; a note if there is no run to go on with."
+    if begun: return
+    if args.resume:
+        complain(f'note: no epoch of a run is saved in {args.out}: there is nothing to resume, so a run begins')
+    if args.weights: yield f'weights {args.weights} go on to learn; recipe {named}'
+    else:
+        alone = ' without --model' * bool(args.model)
+        yield (f"{args.model or 'laptop'} begins with random weights; recipe {named}; where images are few, begin with "
+               f'trained weights: --weights pyramid{alone}')
 
 # %% ../nbs/workshop/cli.ipynb #3caef06e
 def _begun(out):
@@ -372,7 +398,7 @@ def _warnings_are_notes(given=()):
 def _what_is_left(out):
     "What an interrupted training has left behind."
     if (Path(out)/'last.pt').is_file(): return '; --resume goes on from the last epoch that was saved'
-    return f'; no epoch was ended, so nothing is saved in {out}: begin again without --resume'
+    return f'; no epoch was ended, so nothing is saved in {out}: begin again'
 
 def _names_in(args):
     "Words of the command line that look like an argument of the library, as the file seed=3.png does."

@@ -21,54 +21,28 @@ def _read_predictions(args):
                                                                   threshold=args.threshold, also=also)
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #01b0e58d
-def _by_maps(detector, args):
-    "The same of the score maps that `detect` thresholds, as if they had been written."
-    from mim_istd.measure.evaluation import evaluate_predictions
-    if args.tta: raise ValueError('--tta averages scores of images at their own size: leave it or --scale out')
-    return lambda data, protocol, also, bar: evaluate_predictions(
-        lambda name: detector.score(data.read(data.names.index(name))[0]), data, protocol, bar,
-        threshold=args.threshold, also=also)
-
-def _run_filter(detector, args):
-    "The same of a method without training."
-    from mim_istd.baselines.classical import evaluate_classical
-    if args.tta: raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
-    if args.ignore or args.scale != 1: return _by_maps(detector, args)
-    for name in (k for k in ('more', 'intervals', 'curve') if getattr(args, k)):
-        raise ValueError(f'--{name} looks at score maps, and {args.model} is measured without keeping any: write its '
-                         f"masks by 'mim-istd detect', and measure them by --predictions")
-    return lambda data, protocol, also, bar: evaluate_classical(data, [detector.method], protocol, None, bar,
-                                                                args.threshold)[args.model]
-
-# %% ../../nbs/workshop/command/evaluate.ipynb #77c57bfa
-def _at_point(detector, args):
-    "The same of what `detect` reports at an operating point."
-    import numpy as np
-    from mim_istd.measure.evaluation import evaluate_predictions
+def _check_together(args, detector):
+    "`ValueError` for options that would do nothing beside others."
+    if args.tta and detector.method:
+        raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
+    if args.tta and args.scale != 1:
+        raise ValueError('--tta averages scores of images at their own size: leave it or --scale out')
     for name, why in dict(tta='averages scores that the calibration was not made for',
                           curve='goes through all thresholds').items():
-        if getattr(args, name): raise ValueError(f'--{name} {why}: leave it or --operating-point out')
-    def measure(data, protocol, also, bar):
-        reported = lambda name: detector(data.folder.images[name]).mask.astype(np.float32)
-        return evaluate_predictions(reported, data, protocol, bar, threshold=args.threshold, also=also)
-    return measure
+        if args.operating_point is not None and getattr(args, name):
+            raise ValueError(f'--{name} {why}: leave it or --operating-point out')
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #f3204f45
 def _measurer(args):
     "The function that gives the figures, what --json says of how they were made, and the card."
     from mim_istd.command.labels import how_measured, measured_detector
+    from mim_istd.measure.evaluation import evaluate
     if args.predictions: return _read_predictions(args), how_measured(args), {}
     detector = measured_detector(args)
-    return _measure_detector(detector, args), how_measured(args, detector), detector.card or {}
-
-def _measure_detector(detector, args):
-    from mim_istd.measure.evaluation import evaluate
-    if detector.method: return _run_filter(detector, args)
-    if args.operating_point is not None: return _at_point(detector, args)
-    if args.scale != 1: return _by_maps(detector, args)
-    return lambda data, protocol, also, bar: evaluate(
-        detector.model, data, protocol, progress=bar, threshold=args.threshold, tta=args.tta,
-        resize=detector.card.get('input_size'), also=also)
+    _check_together(args, detector)
+    measure = lambda data, protocol, also, bar: evaluate(detector, data, protocol, progress=bar, tta=args.tta,
+                                                         also=also)
+    return measure, how_measured(args, detector), detector.card or {}
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #011a3c0d
 def _learned(card, folder, lists):

@@ -127,7 +127,8 @@ def _detectors(args):
     from mim_istd.detection.detector import Detector
     from mim_istd.detection.on_gpu import find_devices
     return [Detector(args.weights, device, args.threshold, args.min_area, args.model, args.tile, args.overlap,
-                     args.ignore, args.keep_hot_pixels, args.operating_point, args.precision, args.scale)
+                     args.ignore, args.keep_hot_pixels, args.operating_point, args.precision, args.scale,
+                     args.black_hot)
             for device in find_devices(args.device)]
 
 # %% ../../nbs/workshop/command/jobs.ipynb #19f106f9
@@ -249,8 +250,9 @@ def _is_table_of(path, jobs):
     except (OSError, ValueError, csv.Error): return False
 
 # %% ../../nbs/workshop/command/jobs.ipynb #07ec1c27
-_OPTIONS = dict(tile=None, overlap=None, ignore=None, keep_hot_pixels=False, precision='fp32', raw=None,
-                raw_endian='little', raw_offset=0, fps=None, track=False, moving=False, panning=False)   # with defaults
+_OPTIONS = dict(tile=None, overlap=None, ignore=None, keep_hot_pixels=False, black_hot=False, precision='fp32',
+                raw=None, raw_endian='little', raw_offset=0, fps=None, track=False, moving=False,
+                panning=False)   # with defaults
 
 def _settings(args, detector):
     "What the JSON files of a run say of how they were made; options where they are not the default."

@@ -284,7 +284,8 @@ def _add_ignore(p):
                    help='where nothing is a target: a mask, white there, for all images of its size, or a folder of '
                         'masks matched by name')
     p.add_argument('--keep-hot-pixels', action='store_true',
-                   help='do not replace single pixels far beyond all others (of more than 8 bits)')
+                   help='take every pixel as it is: do not replace stuck ones (of more than 8 bits), nor leave out '
+                        'blocks of a fill value such as 0 or -9999')
 
 def _add_point(p):
     p.add_argument('--operating-point', metavar='NAME|P', type=_name_or_probability,
@@ -314,6 +315,8 @@ def _add_detect(commands):
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
     _add_ignore(p)
+    p.add_argument('--black-hot', action='store_true',
+                   help='what is hot is dark in the images: show them turned round')
     for add in (_add_speed, _add_outputs, _add_shard, _add_tiles, _add_streams, _add_raw): add(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #f8ef1831
@@ -410,10 +413,13 @@ def _add_train(commands):
     p.add_argument('--out', default='runs/run', help='run folder: checkpoints, log, recipe (default: runs/run)')
     p.add_argument('--model', '--preset', metavar='NAME', type=_name_among(_NETWORK_NAMES),
                    help=f'network: {_NETWORKS} (default: laptop; --preset is its older name)')
-    p.add_argument('--weights', type=_weights, help='begin with these weights, as for detect (default: at random)')
+    p.add_argument('--weights', type=_weights,
+                   help='begin with these weights, as for detect (default: at random; where images are few, take '
+                        'pyramid)')
     p.add_argument('--recipe', type=_name_among(_RECIPES, ', and no file either'),
                    help='training recipe: quick, long, any (for images of any size and contrast), sample, paper, a '
-                        'recipe.json, or, for the networks of these names, mdvsfa and iaanet (default: quick)')
+                        'recipe.json, or, for the networks of these names, mdvsfa and iaanet (default: sample '
+                        'for the sample set, else quick)')
     _add_recipe_changes(p)
     p.add_argument('--minutes', type=_between(float, 0, _ANY),
                    help='stop early, at the end of an epoch; --resume goes on')
@@ -422,7 +428,8 @@ def _add_train(commands):
     _add_device(p)
     _add_ignore(p)
     p.add_argument('--resume', action='store_true',
-                   help='go on from the last checkpoint in the run folder; with more --epochs, for longer')
+                   help='go on from the last checkpoint in the run folder, or begin where there is none; with more '
+                        '--epochs, for longer')
 
 # %% ../../nbs/workshop/command/options.ipynb #f0e29f24
 def _add_recipe_changes(p):

@@ -159,8 +159,18 @@ def _colours(
     "The channels that are colour: one of two, three of four or more; alpha is none."
     return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
 
+def _alike(
+    channels, # (H, W, C)
+):
+    "Whether all channels are the same, and no number at the same places."
+    nan = channels.dtype.kind == 'f'
+    return all(np.array_equal(channels[b][..., k], channels[b][..., 0], equal_nan=nan)
+               for b in _bands(channels.shape) for k in range(1, channels.shape[-1]))
+
 # %% ../../nbs/workshop/data/reading.ipynb #22bd2db4
 _COLOURFUL = 40   # mean difference of a pixel's channels; the published sets stay below
+_NO_COLOUR = ("differ are weighed into grey, as colours of a photograph are. Frames must be pages of their own: "
+              "tifffile.imwrite takes three of them for colours unless it is told photometric='minisblack'")
 
 def _grey(
     pixels, # (H, W) or (H, W, C)
@@ -168,8 +178,10 @@ def _grey(
     "One channel: equal channels are taken as they are, colours weighed as in ITU-R BT.601, alpha is left out."
     if pixels.ndim == 2: return pixels
     colour = _colours(pixels)
-    if all((colour[b] == colour[b][..., :1]).all() for b in _bands(colour.shape)): return colour[..., 0]
-    if colour.dtype == np.uint8 and np.ptp(colour[::4, ::4], -1).mean() > _COLOURFUL:
+    if _alike(colour): return colour[..., 0]
+    if colour.dtype != np.uint8:
+        warnings.warn(f'{colour.shape[-1]} channels of {colour.dtype} that {_NO_COLOUR}', stacklevel=3)
+    elif np.ptp(colour[::4, ::4], -1).mean() > _COLOURFUL:
         warnings.warn('colours are weighed into grey, which is right for a photograph and wrong for the palette of a '
                       'thermal camera, where it loses targets: save the image in grey', stacklevel=3)
     return np.concatenate([(colour[b].astype(np.float64) @ _LUMA).astype(np.float32) for b in _bands(colour.shape)])

@@ -19,7 +19,7 @@ import torch
 from fastcore.basics import patch
 from torch.utils.data import Dataset
 
-from .artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels
+from .artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels, without_fill
 from .masks import _KNOWN_MISMATCH, MaskReader, _custom_rule, _few, _fit_mask, _one_orientation
 from .reading import DataError, _bands, _floats, _passed_over, read_image, read_pixels
 from ..files import counted
@@ -177,7 +177,7 @@ class Folder:
     lists:dict # list -> {split -> text file}
     mask_rule:str|None = None # how all masks are read, see `MaskReader`
     ignore:Ignored|None = None # regions that count nowhere
-    keep_hot_pixels:bool = False # leave single pixels far beyond all others as they are
+    keep_hot_pixels:bool = False # leave stuck pixels and fill values as they are
 
     def __fspath__(self): return str(self.root)
     def __str__(self): return str(self.root)
@@ -222,7 +222,7 @@ def open_folder(
     mask_suffix='_pixels0', # what the names of masks have at their end and those of images have not
     mask_rule=None, # how values of masks are read, e.g. 'mask>0'; None: as the whole set says, see `MaskReader`
     ignore=None, # what counts nowhere: a mask, or a folder of masks, see `Ignored`
-    keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
+    keep_hot_pixels=False, # leave stuck pixels and fill values, see `find_hot_pixels` and `find_fill_values`
 ) -> Folder:
     "Looks a set's folder over without decoding any image."
     if isinstance(root, Folder): return root
@@ -442,7 +442,7 @@ def clean(self:Folder,
     path, # of the image
 ): # both without what is no target
     "An image and its mask as they are learned from and measured on."
-    if not self.keep_hot_pixels: image = replace_hot_pixels(image)
+    if not self.keep_hot_pixels: image = replace_hot_pixels(without_fill(image))
     if (ignored := self.ignored(mask, path)) is None: return image, mask
     return fill_ignored(image, ignored), np.where(ignored, 0, mask).astype(mask.dtype)
 

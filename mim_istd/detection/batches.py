@@ -46,8 +46,8 @@ class DetectRows:
         **options, # of `Detector`
     ):
         self.detector = Detector(**options)
-        more = {k: v for k in ('tile', 'overlap', 'ignore', 'keep_hot_pixels', 'precision') if (v := options.get(k))
-                is not None and v is not False and str(v) != 'fp32'}
+        more = {k: v for k in ('tile', 'overlap', 'ignore', 'keep_hot_pixels', 'black_hot', 'precision')
+                if (v := options.get(k)) is not None and v is not False and str(v) != 'fp32'}
         self.made = how_made(self.detector, **{k: str(v) for k, v in more.items()})
 
 # %% ../../nbs/workshop/detection/batches.ipynb #88324772

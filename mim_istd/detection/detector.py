@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from fastcore.basics import patch
 
-from ..data.artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels
+from ..data.artefacts import Ignored, _finite, fill_ignored, grow_ignored, replace_hot_pixels, without_fill
 from ..data.augment import Resize
 from ..data.frames import read_frames
 from ..data.reading import _kept
@@ -129,37 +129,52 @@ class Detector:
         tile=None, # side of the tiles of large images, px; None: one pass if it fits, else as large as it allows
         overlap=None, # of tiles, px; None: 192, or a quarter of `tile` if that is less, see `fitting_overlap`
         ignore=None, # regions where nothing is a target: a mask, or a folder of masks, see `Ignored`
-        keep_hot_pixels=False, # leave single pixels far beyond all others as they are, see `find_hot_pixels`
+        keep_hot_pixels=False, # leave stuck pixels and fill values, see `find_hot_pixels` and `find_fill_values`
         operating_point=None, # 'few-false', 'balanced', 'find-all', or the least probability; None: all above threshold
         precision='fp32', # on a GPU also 'tf32' or 'bf16', with fewer bits
         scale=1, # images are shown at so many times their size: 0.5 for targets twice as large as those in training
+        black_hot=False, # what is hot is dark in the images: they are shown turned round
     ):
         self.threshold, self.min_area = _check_threshold(threshold), _check_area(min_area)
         self.path, self.card, self.model, self.method = None, {}, None, find_method(model, weights)
         self.device, self.precision = torch_device(device), check_precision(precision)
         self.on_device = self.needed = None   # scores on a GPU; bytes a pixel, measured when they are first asked for
         if not self.method: self._load(weights, model)
-        self._choose_shown(tile, overlap, scale, model)
+        self._choose_shown(tile, overlap, scale, black_hot, model)
         self.ignore, self.keep_hot_pixels = None if ignore is None else Ignored(ignore), keep_hot_pixels
         self._choose(operating_point)
 
 # %% ../../nbs/book/12_detection.ipynb #5aab1cb4
+def _is_number(x):
+    "Whether it can be compared with numbers: a string, None or an array of several cannot."
+    return isinstance(x, (int, float, np.number)) or np.ndim(x) == 0 and hasattr(x, '__float__')
+
 def _check_threshold(t):
-    if not 0 <= t <= 1: raise ValueError(f'threshold is a probability between 0 and 1, got {t}')
+    if not _is_number(t) or not 0 <= t <= 1:
+        raise ValueError(f'threshold is a probability between 0 and 1, got {t!r}')
     return t
 
 def _check_area(a):
-    if not a >= 0: raise ValueError(f'min_area is a number of pixels from 0 upwards, got {a}')
+    if not _is_number(a) or not a >= 0: raise ValueError(f'min_area is a number of pixels from 0 upwards, got {a!r}')
     return a
 
+def _check_scale(s):
+    if _is_number(s) and 1/16 <= s <= 16: return s
+    raise ValueError(f'scale is a factor from 1/16 to 16, got {s!r}; 0.5 shows images at half their size')
+
+def _check_side(name, px):
+    if px is None: return px
+    if _is_number(px) and px % 1 == 0: return int(px)
+    raise ValueError(f'{name} is a whole number of pixels, got {px!r}; leave it out, and it follows from the memory')
+
+# %% ../../nbs/book/12_detection.ipynb #50b55716
 @patch
-def _choose_shown(self:Detector, tile, overlap, scale, name):
-    "The scale and the tiles in which images are shown; refuse those that do not fit the network."
-    self.tile, self.scale, self.multiple = tile, scale, getattr(self.model, 'multiple', 64)
-    self.overlap = fitting_overlap(tile, self.multiple) if overlap is None else overlap
+def _choose_shown(self:Detector, tile, overlap, scale, black_hot, name):
+    "The scale and the tiles in which images are shown, and whether turned round; refuse what does not fit the network."
+    self.tile, self.scale, self.black_hot = _check_side('tile', tile), _check_scale(scale), black_hot
+    self.multiple = getattr(self.model, 'multiple', 64)
+    self.overlap = fitting_overlap(tile, self.multiple) if overlap is None else _check_side('overlap', overlap)
     whole = self.card.get('input_size')
-    if not 1/16 <= scale <= 16:
-        raise ValueError(f'scale is a factor from 1/16 to 16, got {scale}; 0.5 shows images at half their size')
     if scale != 1 and whole:
         raise ValueError(f'scale={scale}: {name or self.path} sees every image at one size; leave it out')
     if self.tile is None: return
@@ -213,7 +228,7 @@ def _tile_rule(detector):
 def __repr__(self:Detector):
     where = [] if self.method else [str(self.device), self.precision]
     unusual = dict(min_area=(self.min_area, 1), scale=(self.scale, 1), operating_point=(self.operating_point, None),
-                   keep_hot_pixels=(self.keep_hot_pixels, False),
+                   keep_hot_pixels=(self.keep_hot_pixels, False), black_hot=(self.black_hot, False),
                    ignore=(self.ignore and str(self.ignore.path or 'a mask'), None))
     more = [f'{k} {v}' for k, (v, usual) in unusual.items() if v != usual]
     return f"Detector({', '.join([_source(self), *where, f'threshold {self.threshold}', _tile_rule(self), *more])})"
@@ -323,14 +338,19 @@ def ignored(self:Detector,
     return (rule := self.ignore if ignore is None else Ignored(ignore)) and rule(shape, name)
 
 # %% ../../nbs/book/12_detection.ipynb #4f5e4cd4
+def _turned_round(grey):
+    "What was dark is bright, in the same type: 255 − x in 8 bits, −1 − x in integers with a sign, −x in floats."
+    return ~grey if grey.dtype.kind in 'iub' else -grey
+
 @patch
 def clean(self:Detector,
     grey, # (H, W), in its own range
     ignored=None, # (H, W) bool
 ) -> np.ndarray: # (H, W), the image itself where there is nothing to change
     "An image as the network is shown it."
-    if not self.keep_hot_pixels: grey = replace_hot_pixels(grey)
-    return grey if ignored is None else fill_ignored(grey, ignored)
+    if not self.keep_hot_pixels: grey = replace_hot_pixels(without_fill(grey))
+    if ignored is not None: grey = fill_ignored(grey, ignored)
+    return _turned_round(grey) if self.black_hot else grey
 
 # %% ../../nbs/book/12_detection.ipynb #f3cac00c
 @patch
@@ -349,6 +369,11 @@ def __call__(self:Detector,
     return self.detections(self.score(shown), shown, threshold, min_area, ignored, grey, name=name)
 
 # %% ../../nbs/book/12_detection.ipynb #891efa9a
+def _as_measured(picture, shown):
+    "A picture as it came, NaN where the network was shown no measurement."
+    gone = np.isnan(shown) if shown.dtype.kind == 'f' else np.zeros(1, bool)
+    return np.where(gone, np.float32(np.nan), picture) if gone.any() else picture
+
 @patch
 def detections(self:Detector,
     score, # (H, W) or larger, array or tensor
@@ -367,8 +392,9 @@ def detections(self:Detector,
         found = _candidates(score, threshold, self.calibration, self.least)
         score = np.where(grow_ignored(ignored, found), np.float32(0), score)
     targets, mask = find_targets(score, grey, threshold, min_area, self.calibration, self.least)
-    return Detections(targets, mask, score, grey if picture is None else _kept(picture), threshold=threshold,
-                      min_area=min_area, scale=self.scale, tiles=tiles, **place)
+    picture = grey if picture is None else _as_measured(_kept(picture), grey)
+    return Detections(targets, mask, score, picture, threshold=threshold, min_area=min_area, scale=self.scale,
+                      tiles=tiles, **place)
 
 # %% ../../nbs/book/12_detection.ipynb #67b7811b
 @patch

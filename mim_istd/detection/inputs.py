@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.reading import _grey, _kept, _opened, read_pixels
+from ..data.reading import _alike, _grey, _kept, _opened, read_pixels
 from .streams import _on_host
 from ..measure.evaluation import resize_logits
 
@@ -28,10 +28,22 @@ def _as_array(image):
     if a.dtype.kind not in 'biuf': raise TypeError(f'an image holds real numbers, got {a.dtype}')
     return a
 
+# %% ../../nbs/workshop/detection/inputs.ipynb #f0513648
+def _refuse_frames(
+    a, # (H, W, C), whose channels came first
+):
+    "`ValueError` if the channels may be frames: they differ, and have more than 8 bits or are but two."
+    n = a.shape[-1]
+    if n == 1 or a.dtype == np.uint8 and n > 2 or _alike(a if n == 2 else a[..., :3]): return
+    raise ValueError(f'{n} channels of {a.dtype}, first in the shape {(n, *a.shape[:2])}, that differ: frames come as '
+                     'a list, list(array); of an image in several channels give one, array[0]')
+
 def _channels_last(a, first):
     "One image (H, W) or (H, W, C) with up to 4 channels; `first` says where they are looked for first."
     if a.ndim == 4 and a.shape[0] == 1: a = a[0]
-    if a.ndim == 3 and a.shape[0] <= 4 and (first or a.shape[-1] > 4): a = np.moveaxis(a, 0, -1)
+    if a.ndim == 3 and 0 < a.shape[0] <= 4 and (first or a.shape[-1] > 4):
+        a = np.moveaxis(a, 0, -1)
+        if a.size: _refuse_frames(a)
     if a.ndim not in (2, 3) or 0 in a.shape or a.ndim == 3 and a.shape[-1] > 4:
         raise ValueError(f'expected one image (H, W) with up to 4 channels, got shape {a.shape}; several images come '
                          f'as a list')

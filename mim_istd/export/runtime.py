@@ -92,15 +92,16 @@ def _around(image, y, x):
     return window[np.isfinite(window)]
 
 def replace_hot_pixels(image):
-    "The image (H, W), single pixels beyond all others by more than ten times their range made like their neighbours."
+    "The image (H, W), single pixels beyond all others that left their neighbours as they are made like these."
     values, m = image[np.isfinite(image)].astype(float), max(1, image.size//10_000)
     if len(values) < 4*m + 4 or np.ptp(values) <= 255: return image
     low, high = np.partition(values, (m, len(values) - 1 - m))[[m, -1 - m]]
-    span, out = high - low, np.array(image)
-    far = np.argwhere(np.isfinite(image) & ((image < low - 10*span) | (image > high + 10*span)))
-    for y, x in far if span and len(far) <= 2*m else ():
-        near = _around(image, y, x)
-        if len(near) and low - span <= near.min() <= near.max() <= high + span: out[y, x] = np.median(near)
+    out = np.array(image)
+    for y, x in np.argwhere(np.isfinite(image) & ((image < low) | (image > high))) if low < high else ():
+        value, near = float(image[y, x]), _around(image, y, x)
+        enough = (high - low)/20 if value in (0, 1023, 4095, 16383, 65535) else high - low
+        if not len(near) or max(value - high, low - value) <= enough: continue
+        if max(value - near.max(), near.min() - value) > 20*np.ptp(near): out[y, x] = np.median(near)
     return out
 
 # %% ../../nbs/workshop/export/runtime.ipynb #82ff1779

@@ -8,7 +8,9 @@ __all__ = ['ResizeImage', 'resize_logits', 'protocol_view', 'predict', 'torch_de
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #ce0e3fc4
 import copy, os
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 
@@ -164,16 +166,18 @@ def _network_of(model, resize):
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #cefc6434
 _PLAIN = dict(method=None, threshold=.5, min_area=1, scale=1, tile=None, ignore=None, keep_hot_pixels=False,
-              operating_point=None, precision='fp32')   # of a detector that does what its network does
+              operating_point=None, precision='fp32', black_hot=False)   # of a detector that does what its network does
+
+def _network_in(detector, resize):
+    return detector.model, detector.card.get('input_size') if resize is None else resize
 
 def _network_within(detector, resize):
     "The same of a detector; `ValueError` for one that does more than its network."
     for name, plain in _PLAIN.items():
         if (value := getattr(detector, name)) == plain: continue
-        raise ValueError(f'a Detector with {name}={value!r}: evaluate measures the network alone. Leave it out, or '
-                         'measure what the detector reports: evaluate_predictions(lambda name: '
-                         'detector(dataset.folder.images[name]).mask, dataset)')
-    return detector.model, detector.card.get('input_size') if resize is None else resize
+        raise ValueError(f'a Detector with {name}={getattr(value, "name", value)!r}: only its network is looked at '
+                         'here, so leave it out; `evaluate` measures what the detector reports')
+    return _network_in(detector, resize)
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #55831d58
 def _left(p, y, region, threshold):
@@ -201,12 +205,12 @@ def _region(view, i):
     return [torch.from_numpy(np.array(region, np.float32))[None]]
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #136098af
-def _count_all(model, view, metrics, batch_size, tta, progress):
-    "Count all images of `view` in all of `metrics`; returns the sums of p·y, p and y over all pixels."
+def _count_all(scores, view, metrics, batch_size, progress):
+    "Count all images of `view`, scored by `scores`, in all of `metrics`; the sums of p·y, p and y over all pixels."
     soft = torch.zeros(3, dtype=torch.float64)
     items = ((*shown(view, i), *_region(view, i)) for i in _counted(len(view), progress))
     for x, y, *region in _same_shape(items, batch_size):
-        p = predict(model, x, tta).float().cpu()
+        p = scores(x).float().cpu()
         if p.shape[-2:] != y.shape[-2:]: p = resize_logits(p, y.shape[-2:]).clamp(0, 1)
         _add(metrics, soft, p, y, *region)
     return soft.tolist()
@@ -218,32 +222,106 @@ def _check_sizes(batch_size, resize):
     if resize is not None and (not isinstance(resize, Integral) or resize < 16):
         raise ValueError(f'resize={resize!r}: give the side of a square in px, at least 16, or None')
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #93ac8def
+def _opened(dataset, split, lists):
+    "The data set that is meant: a name, a folder or a `Folder` is opened, anything else is taken as it is."
+    if isinstance(dataset, (str, os.PathLike)): return IRSTDataset(dataset, 'test' if split is None else split, lists)
+    for name, given in dict(split=split, lists=lists).items():
+        if given is not None:
+            raise TypeError(f'{name}={given!r}: the data set is opened already, so this would change nothing: leave '
+                            f'it out, or give the folder of the set')
+    return dataset
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #2926d571
+def _as_detected(detector, data, ignore, threshold):
+    "The data set, what counts nowhere in it, and the threshold, as they are for a detector."
+    folder = getattr(data, 'folder', None)
+    if ignore is None and detector.ignore is not None and getattr(folder, 'ignore', None) is None:
+        ignore = detector.ignore.source
+    if detector.keep_hot_pixels and isinstance(data, IRSTDataset) and not folder.keep_hot_pixels:
+        data = copy.copy(data)
+        data._cache, data.kept, data.folder = {}, None, replace(folder, keep_hot_pixels=True)
+    return data, ignore, detector.threshold if threshold is None else threshold
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #ef00d5c5
+def _reported(model, data, protocol, ignore, threshold):
+    "First arguments and threshold of `evaluate_predictions` for a detector that does more than score whole images."
+    if not hasattr(model, 'detections'): return
+    masks = model.min_area > 1 or model.operating_point is not None
+    if not masks and (model.scale, model.tile, model.precision, model.black_hot) == (1, None, 'fp32', False): return
+    view = protocol_view(data, protocol, ignore=ignore)
+    if not isinstance(view, IRSTDataset):
+        raise TypeError(f'{model!r} is measured on the files of an IRSTDataset; got a {type(view).__name__}')
+    files, place, region = view.folder.images, {n: i for i, n in enumerate(view.names)}, view.folder.ignore
+    if ignore is None and region and model.ignore is None: ignore = region.source
+    found = lambda name: model(files[name], threshold, ignore=ignore)
+    score = lambda name: found(name).score if model.black_hot else model.score(view.read(place[name])[0])
+    return (lambda name: found(name).mask) if masks else score, data, protocol, .5 if masks else threshold
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #b4c47874
+def _check_beside(detector, tta=False, resize=None, device=None):
+    "`ValueError` for what would do nothing, or something else, beside a detector that is no network alone."
+    if device is not None and torch_device(device) == detector.device: device = None
+    for name, given in dict(tta=tta or None, resize=resize, device=device).items():
+        if given is not None:
+            raise ValueError(f'{name}={given!r} says how a network alone is run, and would not hold for {detector!r}: '
+                             f'leave it out')
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #306a5add
+def _scorer(model, resize, tta, device):
+    "What scores a batch (B, 1, H, W), the network that does it or None, and the side of the square that is shown."
+    if getattr(model, 'method', None):
+        _check_beside(model, tta, device=device)
+        return lambda x: torch.from_numpy(np.stack([model.score(a) for a in x[:, 0].numpy()]))[:, None], None, resize
+    net, resize = (_network_in if hasattr(model, 'detections') else _network_of)(model, resize)
+    return partial(predict, net, tta=tta), net, resize
+
+@contextmanager
+def _evaluating(net, device):
+    "The network is in its mode for use meanwhile, on the device; None: there is no network."
+    if net is None:
+        yield
+        return
+    was_training = net.training
+    if device is not None: net.to(torch_device(device))
+    net.eval()
+    try: yield
+    finally: net.train(was_training)
+
+# %% ../../nbs/workshop/measure/evaluation.ipynb #f5046eb3
+def _figures(scores, view, protocol, threshold, batch_size, progress, also):
+    "What `evaluate` returns."
+    if len(view) == 0: raise DataError('No image to evaluate: the data set is empty')
+    metrics = SegmentationMetrics(protocol, .5 if threshold is None else threshold)
+    soft = _count_all(scores, view, [metrics, *also], batch_size, progress)
+    return {**metrics.compute(), **_soft_scores(metrics.counts, *soft)}
+
 # %% ../../nbs/workshop/measure/evaluation.ipynb #7fd6b494
 @torch.no_grad()
 def evaluate(
-    model, # network, learner, or `Detector` as it is by default
-    dataset, # `IRSTDataset`, or any sequence of (image (1, H, W), mask (1, H, W))
+    model, # network, learner, or `Detector`, which is measured as it detects
+    dataset, # `IRSTDataset`, or what opens one: a name, a folder; or a sequence of (image (1, H, W), mask (1, H, W))
     protocol='basicirstd', # name or `Protocol`
     batch_size=1, # neighbours of one size are taken together
     progress=False, # show a bar; or a function that goes through a range
-    *, threshold=0.5, # on the probability
+    *, threshold=None, # on the probability; None: that of the detector, else 0.5
     tta=False, # average over the four flips
     resize=None, # side of the square that is shown; None: as learner or detector say, else the image as it is
     device=None, # None: where the network is
-    ignore=None, # what counts nowhere: a mask, or a folder of masks; None: as the data set says
+    ignore=None, # what counts nowhere: a mask, or a folder of masks; None: as the data set says, else the detector
     also=(), # further objects with `update(score, target)` that see every batch, such as `TargetRanking`
+    split=None, lists=None, # of a set that is opened here, see `IRSTDataset`; None: 'test', of the preferred list
 ) -> dict: # see `mim_istd.measure.metrics.summarize`; and Dice, soft_IoU, soft_Dice
-    "A network's figures on whole images."
-    model, resize = _network_of(model, resize)
+    "The figures of a network, or of what a detector reports, on whole images."
     _check_sizes(batch_size, resize)
-    protocol, was_training = get_protocol(protocol), model.training
-    view, metrics = protocol_view(dataset, protocol, resize, ignore), SegmentationMetrics(protocol, threshold)
-    if len(view) == 0: raise DataError('No image to evaluate: the data set is empty')
-    if device is not None: model.to(torch_device(device))
-    model.eval()
-    try: soft = _count_all(model, view, [metrics, *also], batch_size, tta, progress)
-    finally: model.train(was_training)
-    return {**metrics.compute(), **_soft_scores(metrics.counts, *soft)}
+    data, protocol = _opened(dataset, split, lists), get_protocol(protocol)
+    if hasattr(model, 'detections'): data, ignore, threshold = _as_detected(model, data, ignore, threshold)
+    if maps := _reported(model, data, protocol, ignore, threshold):
+        _check_beside(model, tta, resize, device)
+        return evaluate_predictions(*maps[:3], progress, threshold=maps[3], ignore=ignore, also=also)
+    scores, net, resize = _scorer(model, resize, tta, device)
+    view = protocol_view(data, protocol, resize, ignore)
+    with _evaluating(net, device): return _figures(scores, view, protocol, threshold, batch_size, progress, also)
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #ea4ee74f
 _ENDINGS = ('', '_mask', '_pred', '_score', '_pixels0') # what a prediction's name may have more than its image's
@@ -346,15 +424,14 @@ def _judged(view, i, maps, size):
 # %% ../../nbs/workshop/measure/evaluation.ipynb #a7a53578
 def evaluate_predictions(
     predictions, # folder of masks or score maps; or a function that maps an image's name to its map (H, W), 0 to 1
-    dataset, # `IRSTDataset`
+    dataset, # as for `evaluate`, but no sequence: predictions are found by the names of the images
     protocol='basicirstd', # name or `Protocol`
     progress=False, # show a bar; or a function that goes through a range
     *, threshold=0.5, # a pixel is predicted where its score is strictly above
-    ignore=None, # as for `evaluate`
-    also=(), # as for `evaluate`
+    ignore=None, also=(), split=None, lists=None, # as for `evaluate`
 ) -> dict: # as from `evaluate`
     "The figures of masks or score maps that any tool wrote."
-    protocol = get_protocol(protocol)
+    dataset, protocol = _opened(dataset, split, lists), get_protocol(protocol)
     view, metrics, wrong = protocol_view(dataset, protocol, ignore=ignore), SegmentationMetrics(protocol, threshold), []
     maps = predictions if callable(predictions) else Predictions(predictions, dataset.names)
     soft = torch.zeros(3, dtype=torch.float64)

@@ -370,6 +370,17 @@ def _workers(train, device):
     if device.type != 'cuda' or getattr(train, 'kept', None) is not None: return 0
     return min(8, own_cores())
 
+# %% ../../nbs/book/11_training.ipynb #64e6ad4a
+def _filled(recipe, images):
+    "The recipe with batches that so many images can fill; a warning if it has others."
+    size = recipe.batch_size
+    while images and size > images: size //= 2
+    if size == recipe.batch_size: return recipe
+    if not rank_distrib():
+        warnings.warn(f"{counted(images, 'training image')} cannot fill one batch of {recipe.batch_size}: this run "
+                      f'takes batches of {size}')
+    return replace(recipe, batch_size=size)
+
 # %% ../../nbs/book/11_training.ipynb #57ef2903
 def make_loaders(
     train, # training items
@@ -381,6 +392,7 @@ def make_loaders(
 ): # fastai `DataLoaders` and the `OrderedLoader` in it
     "Loaders of both parts; validation images come one by one, as large as they are."
     if workers is not None and workers < 0: raise ValueError(f'workers={workers}: it should be at least 0')
+    recipe = _filled(recipe, len(train))
     cuda, there = device.type == 'cuda', getattr(train, 'kept_on', None) == device
     common = dict(num_workers=_workers(train, device) if workers is None else workers, device=device)
     if _cut_there(train, recipe, device, on_device): ordered = WindowLoader(train, recipe, device)
@@ -396,7 +408,7 @@ def make_learner(
     model=None, # name for `get_model`, `MiMConfig`, or a network; None: that of `weights`, or 'laptop'
     # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
     root='sample',
-    recipe='sample', # see `get_recipe`
+    recipe=None, # see `get_recipe`; None: 'sample' for the sample set, 'quick' for any other
     *, device=None, # None: a GPU if there is one
     weights=None, # to start from, see `find_weights`; None: random ones, a function of the recipe's seed
     workers=None, on_device=None, # see `make_loaders`
@@ -404,7 +416,7 @@ def make_learner(
     **kwargs, # of `make_datasets`
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
-    recipe, device = _recipe_alone(recipe, kwargs), torch_device(device)
+    recipe, device = _recipe_alone(recipe, kwargs, root), torch_device(device)
     # before there is an optimizer: AdaGrad's sums lie where the weights are
     net = make_model(model, recipe.seed, recipe.prior, weights).to(device)
     train, valid = _keep_items(*_items(root, recipe, kwargs), recipe, device, workers)
@@ -441,8 +453,15 @@ def _items(root, recipe, beside):
                         f'make_datasets')
     return root
 
-def _recipe_alone(recipe, given):
+def _usual_recipe(root):
+    "The name of the recipe for a set, where none is given."
+    made = isinstance(root, (tuple, list))   # data sets already
+    folder = getattr(next(iter(root), None), 'root', None) if made else find_dataset(root)
+    return 'sample' if folder and Path(folder).resolve().name == 'sample' else 'quick'
+
+def _recipe_alone(recipe, given, root):
     "The recipe that is meant; `TypeError` if arguments beside it are fields of one."
+    if recipe is None: recipe = _usual_recipe(root)
     own = {f.name for f in fields(Recipe)} - set(inspect.signature(make_learner).parameters)
     if not (wrong := {k: v for k, v in given.items() if k in own}): return get_recipe(recipe)
     said = ', '.join(f'{k}={v!r}' for k, v in wrong.items())
@@ -486,8 +505,8 @@ def train(
     model=None, # name for `get_model`, `MiMConfig`, or a network; None: that of `weights`, or 'laptop'
     # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
     root='sample',
-    recipe='sample', # see `get_recipe`
-    out='runs/sample', # folder of the run
+    recipe=None, # see `get_recipe`; None: 'sample' for the sample set, 'quick' for any other
+    out='runs/run', # folder of the run
     *, resume=False, # True: go on with the run in `out`, if there is one; the recipe's `epochs` may have changed
     max_minutes=None, # end early, after a whole epoch, to be taken up later
     save_every=1, # epochs from one checkpoint to the next
@@ -495,7 +514,7 @@ def train(
     **kwargs, # of `make_learner`
 ) -> Learner: # with the best weights in its `model`
     "Train, keeping log and checkpoints in `out`, from the beginning or from where a run has ended; see `make_learner`."
-    out, recipe = Path(out), _recipe_alone(recipe, kwargs)
+    out, recipe = Path(out), _recipe_alone(recipe, kwargs, root)
     _refuse_to_overwrite(out, resume)
     if resume: _check_recipe(out, recipe)
     learn = make_learner(model, root, recipe, **kwargs)
