@@ -183,7 +183,8 @@ def _calibrate(args):
     from mim_istd.detection.weights import find_weights
     if args.out and Path(args.out).is_dir(): raise IsADirectoryError(f'-o {args.out} is a folder: name a file')
     try_to_write(Path(args.out or find_weights(args.weights)).parent)
-    sets, detector = [_data(args), *args.more], Detector(args.weights, args.device)
+    sets = [_data(args), *args.more]
+    detector = Detector(args.weights, args.device, scale=args.scale, black_hot=args.black_hot)
     made = _made(detector, sets, args)
     out = save_calibration(args.weights, made, args.out)
     for line in _calibration_lines(made): print(line)
@@ -201,10 +202,10 @@ def _made(detector, sets, args):
 # %% ../nbs/workshop/cli.ipynb #7cd655d1
 def _calibration_lines(made):
     "What is told of a calibration."
-    a, e = made.about, made.about['calibration_error']
+    a, e, scale = made.about, made.about['calibration_error'], made.about.get('scale', 1)
     yield (f"calibrated on {a['real']} real and {a['candidates'] - a['real']} false candidates in "
-           f"{counted(sum(a['images'].values()), 'image')}; expected calibration error {e['error']:.3f} by halves of "
-           'them')
+           f"{counted(sum(a['images'].values()), 'image')}{f' at scale {scale:g}' * (scale != 1)}; expected "
+           f"calibration error {e['error']:.3f} by halves of them")
     for name, p in made.points.items():
         least = f"{p['probability']:{'.3f' if p['probability'] >= .0005 else '.0e'}}"
         yield (f"  {name}: probability above {least}: Pd {100*p['Pd']:.2f}  Fa {1e6*p['Fa']:.2f}e-6  "

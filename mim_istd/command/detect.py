@@ -24,10 +24,12 @@ def run_detect(args):
     "mim-istd detect"
     _check_paths(args.paths, Path(args.out))
     ids, raw, out = _check_formats(args), _raw(args), _out(args)
+    from mim_istd.detection.calibration import warn_of_scale
     from mim_istd.detection.outputs import lock_folder, output_names
     images, missing = _images(args, raw)
     _check_films(args, [path for path, _ in images], raw)
     detectors = _detectors(args)
+    warn_of_scale(detectors[0])
     try_to_write(out)
     jobs = _part(_jobs(images, [out/name for name in output_names(images)], args.sequence), args.shard)
     with lock_folder(out), _for_now(args, jobs):

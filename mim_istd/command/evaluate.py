@@ -13,7 +13,8 @@ def _read_predictions(args):
     "The function that measures the files of --predictions."
     from mim_istd.measure.evaluation import evaluate_predictions
     used = dict(model=args.model, device=args.device, tta=args.tta, weights=args.weights != 'default',
-                operating_point=args.operating_point is not None, scale=args.scale != 1)
+                operating_point=args.operating_point is not None, scale=args.scale != 1,
+                black_hot=args.black_hot)
     for name in (k for k, v in used.items() if v):
         raise ValueError(f'--predictions measures files, and no network runs: leave '
                          f'--{name.replace("_", "-")} out')
@@ -27,6 +28,8 @@ def _check_together(args, detector):
         raise ValueError(f'--tta averages the scores of a network; {args.model} is none')
     if args.tta and args.scale != 1:
         raise ValueError('--tta averages scores of images at their own size: leave it or --scale out')
+    if args.tta and args.black_hot:
+        raise ValueError('--tta averages scores of images as they are: leave it or --black-hot out')
     for name, why in dict(tta='averages scores that the calibration was not made for',
                           curve='goes through all thresholds').items():
         if args.operating_point is not None and getattr(args, name):
@@ -49,14 +52,18 @@ def _learned(card, folder, lists):
     "The names of a set's images that weights learned from, as far as their card tells."
     from mim_istd.data.reading import DataError
     from mim_istd.data.sets import _plain, split_validation
-    from mim_istd.detection.calibration import _names_digest
+    from mim_istd.detection.calibration import _names_digest, held_out
     recipe, data, own = (v if isinstance(v := card.get(k), dict) else {} for k in ('recipe', 'data', 'lists'))
     own = {_plain(name): given for name, given in own.items()}.get(_plain(folder.root.name))
     if not own and 'train_names' not in data: return set()
-    try: names = folder.names(folder.training_split(own or lists), own or lists)
+    try:
+        names = whole = folder.names(folder.training_split(own or lists), own or lists)
+        if recipe.get('valid_fraction') and len(whole) > 1:
+            names, _ = split_validation(whole, recipe['valid_fraction'], recipe.get('valid_seed', 0))
+        if not own and _names_digest(names) != data['train_names'] and len(names) == data.get('train'):
+            held = held_out(card, folder, lists)   # reads the masks: an image with a target may have been held out
+            names = [n for n in whole if n not in held]
     except DataError: return set()   # of the lists, which are not those of the training then
-    if recipe.get('valid_fraction') and len(names) > 1:
-        names, _ = split_validation(names, recipe['valid_fraction'], recipe.get('valid_seed', 0))
     return set(names) if own or _names_digest(names) == data['train_names'] else set()
 
 def _note_learned(card, view, lists):
@@ -144,7 +151,7 @@ def _more_lines(r):
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #1de509b4
 def _check(args):
-    "`ValueError` or `OSError` if a file that is asked for cannot be written."
+    "`ValueError` or `OSError` if a file that is asked for cannot be written, or --black-hot has no meaning."
     from pathlib import Path
     from mim_istd.command.jobs import try_to_write
     if args.curve and Path(args.curve).suffix not in ('.png', '.json'):

@@ -186,7 +186,8 @@ def measured_detector(
     "The detector that is to be measured."
     from mim_istd.detection.detector import Detector
     return Detector(args.weights, args.device, args.threshold, model=args.model, ignore=args.ignore,
-                    keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point, scale=args.scale)
+                    keep_hot_pixels=args.keep_hot_pixels, operating_point=args.operating_point, scale=args.scale,
+                    black_hot=args.black_hot)
 
 def how_measured(
     args, # of `mim-istd evaluate`
@@ -196,7 +197,8 @@ def how_measured(
     from mim_istd import __version__
     from mim_istd.detection.outputs import how_made
     options = dict(threshold=args.threshold, predictions=args.predictions, ignore=args.ignore,
-                   keep_hot_pixels=args.keep_hot_pixels or None, tta=args.tta or None)
+                   keep_hot_pixels=args.keep_hot_pixels or None, black_hot=args.black_hot or None,
+                   tta=args.tta or None)
     if detector: return how_made(detector, **options)
     return dict(version=__version__, **{k: v for k, v in options.items() if v is not None})
 

@@ -174,6 +174,7 @@ _CALIBRATE = """examples:
   mim-istd calibrate mine --weights runs/mine
   mim-istd calibrate NUAA-SIRST IRSTD-1k --weights outer -o outer-calibrated.safetensors
   mim-istd calibrate field --split all -o field.safetensors   the default weights, for masked images of your own
+  mim-istd calibrate field --split all -o half.safetensors --scale 0.5   for 'mim-istd detect --scale 0.5'
 
 The images that the training held out are scored, and what is found in them is compared with their masks. Afterwards
 the score of a target is the probability that it is real, and --operating-point of 'mim-istd detect' has its names."""
@@ -287,6 +288,10 @@ def _add_ignore(p):
                    help='take every pixel as it is: do not replace stuck ones (of more than 8 bits), nor leave out '
                         'blocks of a fill value such as 0 or -9999')
 
+def _add_black_hot(p):
+    p.add_argument('--black-hot', action='store_true',
+                   help='what is hot is dark in the images: show them turned round')
+
 def _add_point(p):
     p.add_argument('--operating-point', metavar='NAME|P', type=_name_or_probability,
                    help='which targets are reported: few-false, balanced or find-all, whose Pd and Fa are on the card '
@@ -315,8 +320,7 @@ def _add_detect(commands):
     p.add_argument('--min-area', type=_between(int, 1, _ANY), default=1, metavar='PX',
                    help='drop smaller targets (default: 1)')
     _add_ignore(p)
-    p.add_argument('--black-hot', action='store_true',
-                   help='what is hot is dark in the images: show them turned round')
+    _add_black_hot(p)
     for add in (_add_speed, _add_outputs, _add_shard, _add_tiles, _add_streams, _add_raw): add(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #f8ef1831
@@ -472,10 +476,7 @@ def _add_evaluate(commands):
                    help='measure the masks or score maps (PNG, TIFF, NPY) there instead of a network, matched by name')
     _add_threshold(p)
     _add_point(p)
-    _add_device(p)
-    _add_ignore(p)
-    _add_scale(p)
-    _add_figures(p)
+    for add in (_add_device, _add_ignore, _add_black_hot, _add_scale, _add_figures): add(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #c42f94e4
 def _add_calibrate(commands):
@@ -486,8 +487,7 @@ def _add_calibrate(commands):
     _add_weights_option(p)
     p.add_argument('-o', '--out', metavar='FILE',
                    help='weights file to write (default: the weights themselves, if they are no part of the package)')
-    _add_device(p)
-    _add_ignore(p)
+    for add in (_add_device, _add_ignore, _add_black_hot, _add_scale): add(p)
 
 # %% ../../nbs/workshop/command/options.ipynb #98604e68
 def _add_synth(commands):
@@ -563,9 +563,7 @@ Only this machine reaches the page, and what is dropped on it stays here. Ctrl-C
 
 def _add_serve(commands):
     p = _command(commands, 'serve', 'a web page of this machine to drop images and films on', _SERVE)
-    _add_weights_option(p)
-    _add_model(p)
-    _add_device(p)
+    for add in (_add_weights_option, _add_model, _add_device, _add_black_hot): add(p)
     p.add_argument('--port', type=_between(int, 1, 65535), help='of the page (default: the first free one from 7860)')
     p.add_argument('--open', action='store_true', help='also open it in the browser')
 

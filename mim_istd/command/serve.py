@@ -133,9 +133,13 @@ def _check_port(port):
         raise OSError(f'--port {port} cannot be had ({e.strerror}): take another, or leave it out') from e
 
 # %% ../../nbs/workshop/command/serve.ipynb #684a68b6
+def _detector(args):
+    "The detector that the page asks."
+    return Detector(args.weights, args.device, model=args.model, black_hot=args.black_hot)
+
 def run_serve(args):
     "mim-istd serve"
-    detector = Detector(args.weights, args.device, model=args.model)
+    detector = _detector(args)
     _check_port(args.port)
     import gradio
     folder = tempfile.TemporaryDirectory(prefix='mim-istd-')

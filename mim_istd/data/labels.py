@@ -21,7 +21,7 @@ from .reading import DataError
 def _number(text, where):
     "A finite number; `DataError` that says where there is none."
     try: value = float(text)
-    except (TypeError, ValueError): value = np.nan
+    except (TypeError, ValueError, OverflowError): value = np.nan   # the last of a whole number of 400 digits
     if np.isfinite(value): return value
     raise DataError(f'{where}: {text!r} is no number')
 
@@ -92,20 +92,32 @@ def _read_xml(path, size=None):
         else: rows.append((at('xmin') - 1, at('ymin') - 1, at('xmax') - at('xmin') + 1, at('ymax') - at('ymin') + 1))
     return {path.stem: _rows(rows, path)}
 
+# %% ../../nbs/workshop/data/labels.ipynb #2335391f
+def _coco_names(images, path):
+    "The names of the images of a COCO file by their numbers; `DataError` if two share a number or a name."
+    names, known, first = {}, {}, {}
+    for image in images:
+        key, name = image['id'], _name(image['file_name'], path, known)
+        if key in names: raise DataError(f'{path}: two images have one id, {key!r}; give each its own')
+        if first.setdefault(name, key) != key:
+            raise DataError(f"{path}: the images {first[name]!r} and {key!r} are both called {image['file_name']!r}, "
+                            'and their labels would be mixed: keep one of them, with the labels of both')
+        names[key] = name
+    return names
+
 # %% ../../nbs/workshop/data/labels.ipynb #534fbf6c
 def _read_coco(path, size=None):
     "Boxes of a COCO file, by the names of its images; crowds are left out."
     try:
-        whole, known = json.loads(_text(path)), {}
-        names = {i['id']: _name(i['file_name'], path, known) for i in whole['images']}
+        whole = json.loads(_text(path))
+        names = _coco_names(whole['images'], path)
         found = {name: [] for name in names.values()}
-        if len(names) < len(whole['images']): raise DataError(f'{path}: two images have one id; give each its own')
         for a in whole['annotations']:
             if a.get('iscrowd'): continue
             if len(a['bbox']) != 4: raise DataError(f"{path}: a bbox has four numbers, got {a['bbox']}")
             found[names[a['image_id']]].append([_number(v, path) for v in a['bbox']])
         return {name: _rows(rows, path) for name, rows in found.items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as e:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:   # the last of deep nesting
         if isinstance(e, DataError): raise
         raise DataError(f'{path} is no COCO file with images and annotations ({type(e).__name__}: {e})') from e
 

@@ -221,13 +221,20 @@ def _by_tifffile(page):
     return _turn(np.moveaxis(a, 0, -1) if page.axes == 'SYX' else a, int(tag.value) if tag else 1)
 
 # %% ../../nbs/workshop/data/reading.ipynb #69b19800
+def _white_bright(
+    a, # pixels as Pillow gives them
+    photometric, # the tag 262: 0 if white is zero
+    bits, # of a value
+):
+    "The pixels, bright where white: Pillow sees to that for 8 bits and not for 16."
+    return 2**bits - 1 - a if photometric == 0 and a.dtype.kind == 'u' and a.dtype.itemsize > 1 else a
+
 def _by_pillow(page, path):
-    "The same by Pillow, which turns white-is-zero over for 8 bits and not for 16."
+    "The same by Pillow."
     with open(path, 'rb') as file, _open(file) as image:   # by its name Pillow maps it, and turned ones wrongly
         image.seek(page.index)
         a = _pixels(image)
-    deep = page.photometric.name == 'MINISWHITE' and a.dtype.kind in 'iu' and a.dtype.itemsize > 1
-    return 2**page.bitspersample - 1 - a if deep else a
+    return _white_bright(a, page.photometric, page.bitspersample)
 
 # %% ../../nbs/workshop/data/reading.ipynb #28660348
 def _tiff_readers(page, path):
@@ -248,12 +255,13 @@ def _no_data(
     text, # of the tag 42113; None if there is none
     photometric, # the tag 262: 0 if white is zero, 3 for a palette
     bits, # of a value
+    sample=1, # the tag 339: 1 if values have no sign
 ):
     "The value, as it is read, of pixels that were not measured; None if the text names none, or a palette's colour."
     try: value = float(text)
     except (TypeError, ValueError): return None
     if value.is_integer() and abs(value) < 2**63: value = int(value)   # compared without a copy in floats
-    return None if photometric == 3 else 2**bits - 1 - value if photometric == 0 else value
+    return None if photometric == 3 else 2**bits - 1 - value if photometric == 0 and sample == 1 else value
 
 # %% ../../nbs/workshop/data/reading.ipynb #ca1525fe
 def _left_out(
@@ -281,7 +289,7 @@ def _tiff_page(page, path, no_data=np.nan):
     if not hasattr(page.photometric, 'name'):
         raise DataError('a TIFF without the tag that says whether black or white is zero (262); save it anew')
     tag, errors = page.tags.get(42113), []
-    value = _no_data(tag and tag.value, page.photometric, page.bitspersample)
+    value = _no_data(tag and tag.value, page.photometric, page.bitspersample, page.sampleformat)
     for read in _tiff_readers(page, path):
         try: return _left_out(read(), value, no_data)
         except _BROKEN as e: errors.append(e)
@@ -442,7 +450,9 @@ def _opened(
 ):
     "The pixels of an image that Pillow has opened, with the bits that it has dropped if the file still has them."
     seen, tags = _one_frame(image), getattr(image, 'tag_v2', {})
-    value = _no_data(tags.get(42113), tags.get(262), tags.get(258, (8,))[0])
+    zero, bits, sample = tags.get(262), tags.get(258, (8,))[0], tags.get(339, (1,))[0]
+    seen, value = _white_bright(seen, zero, bits), _no_data(tags.get(42113), zero, bits, sample)
+    if sample == 2 and seen.dtype == np.uint8: seen = seen.view(np.int8)   # Pillow overlooks the sign of bytes
     if not _is_deep(image): return _left_out(seen, value)
     try: whole = _decode(image.filename, no_data=None)
     except DataError: whole = seen

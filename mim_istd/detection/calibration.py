@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LIMIT', 'LOWEST', 'FEWEST', 'POINTS', 'logit', 'outline', 'mean_logits', 'Judged', 'judge', 'Calibration', 'fit_line',
            'calibration_error', 'error_by_halves', 'check_line', 'plot_reliability', 'trade', 'operating_points',
-           'held_out', 'judge_all', 'calibrate', 'save_calibration', 'read_calibration']
+           'held_out', 'judge_all', 'calibrate', 'save_calibration', 'read_calibration', 'warn_of_scale']
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #764603b6
-import hashlib, math
+import hashlib, math, warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -335,23 +335,25 @@ def judge_all(
     judged = []
     for i in _counted(len(dataset), progress):
         image, mask = dataset.read(i)
+        if getattr(detector, 'black_hot', False): image = -image   # as the detector turns images round
         score, ignored = detector.score(image), dataset.ignored(i)
         if ignored is not None: score = np.where(grow_ignored(ignored, outline(score)), np.float32(0), score)
         judged.append(judge(score, mask, protocol))
     return judged
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #7b11e211
-def _about(judged, images, split, protocol):
+def _about(judged, images, split, protocol, scale):
     "What a card says of how a calibration was measured."
     _, hits, *_ = _pooled(judged)
     return dict(images=images, split=split or 'held out of the training', protocol=get_protocol(protocol).name,
+                scale=scale,
                 targets=sum(j.targets for j in judged), candidates=len(hits), real=int(hits.sum()),
                 calibration_error=error_by_halves(judged),
                 note='Pd and Fa of the operating points are those of the images that chose them')
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #70169b9e
 def calibrate(
-    detector, # `Detector` with the weights
+    detector, # `Detector` with the weights; its scale is that of the calibration
     sets, # folder of a set, its name for `find_dataset`, or a `Folder`; or a list of them
     lists=None, # which list of each; None: what the card says, else the only or preferred one
     split=None, # a split that was not trained on; None: the part that the training held out
@@ -367,7 +369,7 @@ def calibrate(
     line = fit_line(judged)
     check_line(judged)
     return Calibration(line.slope, line.offset, points=operating_points(judged, line),
-                       about=_about(judged, about, split, protocol))
+                       about=_about(judged, about, split, protocol, detector.scale))
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #6b476000
 def save_calibration(
@@ -388,6 +390,12 @@ def save_calibration(
         write_whole(beside, to_json({'config': card['config'], **extra}, indent=1) + '\n')
     return out
 
+# %% ../../nbs/workshop/detection/calibration.ipynb #259ea424
+@patch(as_prop=True)
+def scale(self:Calibration):
+    "At how many times their size the images were shown that it was fitted to."
+    return self.about.get('scale', 1)
+
 # %% ../../nbs/workshop/detection/calibration.ipynb #d71c7457
 def read_calibration(
     card, # of weights, from `read_card`
@@ -396,8 +404,23 @@ def read_calibration(
     if not card.get('calibration'): return None
     try:
         made = Calibration(**card['calibration'])
-        used = made.slope, made.offset, made.lowest, *(p['probability'] for p in made.points.values())
+        used = made.slope, made.offset, made.lowest, made.scale, *(p['probability'] for p in made.points.values())
         if not np.isfinite(used).all(): raise ValueError('not all of its numbers are finite')
     except (TypeError, ValueError, LookupError, AttributeError) as e:
         raise WeightsError(f'the calibration of these weights is damaged, or of another version ({e!r})') from e
     return made
+
+# %% ../../nbs/workshop/detection/calibration.ipynb #481871e1
+_told = set()   # what has been said once
+
+def warn_of_scale(
+    detector, # `Detector`
+):
+    "Warn, once in a process, of a detector that shows images at another scale than its calibration was made at."
+    made = detector.calibration
+    if made is None or made.scale == detector.scale or (made.scale, detector.scale) in _told: return
+    _told.add((made.scale, detector.scale))
+    warnings.warn(f'the calibration of these weights was made at scale {made.scale:g}, and images are shown at scale '
+                  f'{detector.scale:g}: there, probabilities and operating points need not be right. Calibrate anew at '
+                  f'{detector.scale:g}: calibrate(Detector(…, scale={detector.scale:g}), …), or mim-istd calibrate '
+                  f'--scale {detector.scale:g}', RuntimeWarning, stacklevel=3)

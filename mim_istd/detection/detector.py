@@ -20,7 +20,7 @@ from ..data.frames import read_frames
 from ..data.reading import _kept
 from ..data.sets import image_statistics, standardize
 from ..data.synthetic import _free_around
-from .calibration import mean_logits, outline, read_calibration
+from .calibration import mean_logits, outline, read_calibration, warn_of_scale
 from .inputs import _in_grey, _is_batch, _light, _scores_at, as_grey, resized
 from .on_gpu import DeviceScores, check_precision, computing_in, for_gpu
 from .outputs import Detections
@@ -210,6 +210,7 @@ def _choose(self:Detector, point):
         raise ValueError(f'operating_point={point} needs a calibration, and {self.path or "this detector"} carries '
                          f'none: mim-istd calibrate DATA --weights … makes it, and a threshold does without')
     self.least = self.calibration.least(point)
+    warn_of_scale(self)
 
 # %% ../../nbs/book/12_detection.ipynb #ae6502d2
 def _source(detector):

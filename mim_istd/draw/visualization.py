@@ -19,6 +19,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from ..detection.outputs import to_display
@@ -282,13 +283,16 @@ def draw_embedding(
     return fig
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #bde02663
+# a white line with a black rim is seen on any grey
+_SEEN = dict(path_effects=[withStroke(linewidth=3, foreground='k')])
+
 def _field_maps(axs, fields):
     "A map for each field, and the circle that holds half of it."
     for ax, (label, field) in zip(axs, fields.items()):
         shown = ax.imshow(np.log10(np.maximum(field/field.max(), 1e-5)), cmap='gray', vmin=-5, vmax=0)
         ax.set(xticks=[], yticks=[], title=label)
         y, x = (s//2 for s in field.shape)
-        ax.add_patch(plt.Circle((x, y), field_radius(field), fill=False, ec='#d9a441', lw=1.2))
+        ax.add_patch(plt.Circle((x, y), field_radius(field), fill=False, ec='w', lw=1.2, **_SEEN))
     return shown
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #1a05cd31
@@ -308,7 +312,7 @@ def draw_fields(
         ax.plot(radii, [1 - share_beyond(field, r) for r in radii], label=label)
     ax.axhline(.5, color='.7', lw=.8, ls='-', zorder=0)
     ax.set(xlabel='radius, px', ylabel='share within', ylim=(0, 1.02), xlim=(0, None))
-    ax.legend(fontsize=7)
+    ax.legend(loc='lower right', fontsize=6, handlelength=2, labelspacing=.2, borderaxespad=.1)
     return fig
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #ff75a0ac
@@ -344,7 +348,7 @@ def draw_steps(
                              'Δ / usual Δ', cmap='gray', vmin=0, vmax=2)
     for ax in axs:
         for y, x in components(mask).centroids if mask is not None else ():
-            ax.plot(x, y, 'o', mfc='none', mec='#d9a441', ms=11)
+            ax.plot(x, y, 'o', mfc='none', mec='w', ms=11, **_SEEN)
     return fig
 
 # %% ../../nbs/workshop/draw/visualization.ipynb #a52c1940

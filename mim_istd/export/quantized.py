@@ -7,7 +7,7 @@ __all__ = ['BITS', 'TOLERANCES', 'halve_weights', 'opened', 'score_of', 'quantiz
            'file_figures', 'file_times', 'largest_change', 'measure_files', 'main', 'file_candidates']
 
 # %% ../../nbs/workshop/export/quantized.ipynb #307029cb
-import argparse, functools, tempfile, time
+import argparse, functools, re, tempfile, time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,6 +207,10 @@ def measure_files(
     return found
 
 # %% ../../nbs/workshop/export/quantized.ipynb #261e49ee
+def _set_and_list(text):
+    "The two parts of SET:LIST; a letter before the first colon and a slash behind it are the drive of a path."
+    return re.fullmatch(r'(?s)((?:[A-Za-z]:[\\/])?.*?)(?::(.*))?', text).groups()
+
 def main(argv=None):
     "python -m mim_istd.export.quantized 32.onnx 16.onnx 8.onnx --out LOG.json --sets NUAA-SIRST:idx_427 …"
     parser = argparse.ArgumentParser(prog='python -m mim_istd.export.quantized', description=measure_files.__doc__)
@@ -214,11 +218,11 @@ def main(argv=None):
     parser.add_argument('--out', required=True, help='JSON file to write')
     parser.add_argument('--sets', nargs='+', required=True, metavar='SET:LIST', help='test lists of data sets')
     args = parser.parse_args(argv)
-    pairs = [text.partition(':') for text in args.sets]
-    names = [Path(name).name for name, _, _ in pairs]
+    pairs = [_set_and_list(text) for text in args.sets]
+    names = [Path(name).name for name, _ in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         parser.error(f'--sets has {twice[0]} twice: give each list of a set a log of its own')
-    datasets = {Path(name).name: IRSTDataset(name, 'test', lists or None) for name, _, lists in pairs}
+    datasets = {Path(name).name: IRSTDataset(name, 'test', lists or None) for name, lists in pairs}
     measure_files(args.files, datasets, log=args.out)
 
 if __name__ == '__main__' and __spec__: main()   # a notebook has no __spec__

@@ -105,7 +105,7 @@ def score_maps(
         yield p[0, 0].numpy(), mask[0].numpy() > 0
 
 # %% ../../nbs/workshop/measure/competitors.ipynb #ae8f26dd
-THRESHOLDS = 1/(1 + np.exp(-np.linspace(-6, 6, 25)))   # probabilities, evenly spaced in the logit
+THRESHOLDS = 1/(1 + np.exp(-np.linspace(-6, 6, 25)))   # probabilities, the middle one 0.5
 
 def _png(mask):
     "A mask (H, W) as base64 text of a 1-bit PNG."

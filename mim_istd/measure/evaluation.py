@@ -152,6 +152,20 @@ def _soft_scores(c, overlap, predicted, true):
     return {'Dice': ratio(2*c.intersection, c.predicted_pixels + c.target_pixels),
             'soft_IoU': ratio(overlap, predicted + true - overlap), 'soft_Dice': ratio(2*overlap, predicted + true)}
 
+# %% ../../nbs/workshop/measure/evaluation.ipynb #d00aa26f
+def _how_to_open(model):
+    "What to write instead of a name or a path."
+    from mim_istd.detection.weights import find_method
+    from mim_istd.files import list_weights
+    from mim_istd.model.network import list_models
+    named = isinstance(model, (str, os.PathLike))
+    opens = f"Detector({model if named else 'runs/mine'!r}) opens weights by their name, file or run folder"
+    if not isinstance(model, str) or model in list_weights(): return opens
+    if model in list_models(): return f'get_model({model!r}) makes this network, untrained'
+    try: find_method(model)
+    except (ValueError, ImportError): return opens   # no filter, or what filters are made with is not installed
+    return f'Detector(model={model!r}) runs this filter'
+
 # %% ../../nbs/workshop/measure/evaluation.ipynb #ecb1406e
 def _network_of(model, resize):
     "The plain network of a learner or a detector, and the size at which it is shown images."
@@ -160,9 +174,7 @@ def _network_of(model, resize):
         return getattr(model.model, 'module', model.model), resize # out of its wrapper for several processes
     if isinstance(model, torch.nn.Module): return model, resize
     if hasattr(model, 'detections'): return _network_within(model, resize) # a Detector, which is built on this module
-    named = f'Detector({model!r}) opens' if isinstance(model, (str, os.PathLike)) else "Detector('runs/mine') opens"
-    raise TypeError(f'model={model!r}: evaluate takes a network, a learner or a Detector; {named} weights by their '
-                    f'name, file or run folder')
+    raise TypeError(f'model={model!r}: evaluate takes a network, a learner or a Detector; {_how_to_open(model)}')
 
 # %% ../../nbs/workshop/measure/evaluation.ipynb #cefc6434
 _PLAIN = dict(method=None, threshold=.5, min_area=1, scale=1, tile=None, ignore=None, keep_hot_pixels=False,
