@@ -57,7 +57,7 @@ def _keep_targets(small, mask):
 # %% ../../nbs/book/07_augmentation.ipynb #adfa2420
 @dataclass(frozen=True)
 class Resize:
-    "The paper's preparation: the image bilinear, the mask by nearest neighbour; no target is lost."
+    "The paper's preparation: the image bilinear, the mask by nearest neighbour; no target is left without a pixel."
     size:int|tuple = 512 # side of a square, or (H, W)
     random = False # draws nothing, so its result may be kept
     def __post_init__(self): _pair(self.size)
