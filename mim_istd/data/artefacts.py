@@ -64,7 +64,7 @@ def _neighbours(image, y, x):
 
 # %% ../../nbs/workshop/data/artefacts.ipynb #828586e3
 _ENDS_OF_SCALES = 0, 1023, 4095, 16383, 65535   # of cameras of 10 to 16 bits
-_ALONE = 20   # times the range of the neighbours; with a lens of f/1 hardly a point reaches it
+_ALONE = 20   # times the range of the neighbours; few points reach it where pixels are below 2 λN
 
 def _is_stuck(image, y, x, low, high):
     "Whether a pixel beyond all others, low … high, is so far beyond and so alone that it is a defect."
