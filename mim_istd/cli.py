@@ -202,7 +202,7 @@ def _made(detector, sets, args):
 # %% ../nbs/workshop/cli.ipynb #7cd655d1
 def _calibration_lines(made):
     "What is told of a calibration."
-    a, e, scale = made.about, made.about['calibration_error'], made.about.get('scale', 1)
+    a, e, scale = made.about, made.about['calibration_error'], made.scale
     yield (f"calibrated on {a['real']} real and {a['candidates'] - a['real']} false candidates in "
            f"{counted(sum(a['images'].values()), 'image')}{f' at scale {scale:g}' * (scale != 1)}; expected "
            f"calibration error {e['error']:.3f} by halves of them")

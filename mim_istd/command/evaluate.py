@@ -151,7 +151,7 @@ def _more_lines(r):
 
 # %% ../../nbs/workshop/command/evaluate.ipynb #1de509b4
 def _check(args):
-    "`ValueError` or `OSError` if a file that is asked for cannot be written, or --black-hot has no meaning."
+    "`ValueError` or `OSError` if a file that is asked for cannot be written."
     from pathlib import Path
     from mim_istd.command.jobs import try_to_write
     if args.curve and Path(args.curve).suffix not in ('.png', '.json'):
