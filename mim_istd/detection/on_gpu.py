@@ -222,7 +222,7 @@ def _trials(network):
     "(layer, shape) of every call that compiles something."
     ours = _module('mim_istd.kernels.compiling', needed=False)
     if not ours: return []   # without Triton there is nothing to compile
-    grids = lambda m, p: [(1, p, p), (2**13, p, p)] if p else ours.scan_grids(m.d_inner, len(m.directions))
+    grids = lambda m, p: [(1, p, p), (2**16, p, p)] if p else ours.scan_grids(m.d_inner, len(m.directions))
     return [(m, (*g, m.out_proj.out_features)) for m, p in _kinds_of_scans(network) for g in grids(m, p)]
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #a5a35b6e

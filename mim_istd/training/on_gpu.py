@@ -12,7 +12,7 @@ from itertools import zip_longest
 import torch
 from fastcore.basics import patch
 
-from .recipe import learning_rate
+from .recipe import learning_rate, make_optimizer
 from .steps import record_graph
 from .windows import carry, cut_windows, plan_epoch
 
@@ -79,7 +79,7 @@ def capturable_optimizer(
     "AdamW whose learning rate and count of steps lie on the device, so that a graph can hold it."
     if recipe.optimizer != 'adamw':
         raise ValueError(f'optimizer={recipe.optimizer!r}: a whole step is recorded with adamw alone')
-    return make_capturable(torch.optim.AdamW(groups, lr=recipe.lr), device)
+    return make_capturable(make_optimizer(None, recipe, groups), device)
 
 # %% ../../nbs/workshop/training/on_gpu.ipynb #f66a726b
 @patch
