@@ -142,6 +142,9 @@ def core_example(B, H, W, D, N, R, K=4, seed=0):
 
 # %% ../../nbs/workshop/kernels/common.ipynb #e613723b
 def relative_error(got, want) -> float:
-    "‖got - want‖ / ‖want‖, in float64 on the CPU."
+    "‖got - want‖ / ‖want‖, in float64 on the CPU; infinite where NaN is in it. `ValueError` if the shapes differ."
+    if got.shape != want.shape:
+        raise ValueError(f'got has shape {tuple(got.shape)} and want {tuple(want.shape)}: give tensors of one shape')
     want = want.double().cpu()
-    return ((got.double().cpu() - want).norm() / want.norm().clamp_min(1e-12)).item()
+    error = (got.double().cpu() - want).norm() / want.norm().clamp_min(1e-12)
+    return error.nan_to_num(torch.inf, posinf=torch.inf).item()

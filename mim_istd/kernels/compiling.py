@@ -60,7 +60,7 @@ def scan_grids(
 ): # (B, H, W) of grids that together need every kernel that a grid of any size needs
     "Grids on which all kernels of a scan are compiled: with and without rest, in one piece and in segments."
     few = grids.PROGRAMS // (-(-D//8) * K)   # images with which chunks of 16 steps pay
-    return [(1, 8, 8), (1, 8, 16), (1, 9, 8), (1, 9, 16)] + [(few, 16, 16)] * (few > 0)
+    return [(1, 8, 8), (1, 8, 16), (1, 9, 12), (1, 9, 20)] + [(few, 16, 16)] * (few > 0)
 
 # %% ../../nbs/workshop/kernels/compiling.ipynb #c6f8ea2f
 def grid_kernels(
@@ -116,7 +116,7 @@ def other_sizes(
     (_, H, W, D), tiles = call.shapes[0], stand_in(call)[1]
     at = lambda shape: call._replace(shapes=(shape, shape, *call.shapes[2:]))
     if not tiles: return [(at((*g, D)), None) for g in scan_grids(D, len(call.directions))]
-    return [(at((1, H, W, D)), (tuple(words._tile(S, D, H*W).items()), None)) for S in (1, 2**13)]
+    return [(at((1, H, W, D)), (tuple(words._tile(S, D, H*W).items()), None)) for S in (1, 2**16)]
 
 # %% ../../nbs/workshop/kernels/compiling.ipynb #d8a037cd
 def compile_scans(

@@ -145,11 +145,11 @@ def _fetch_low(source, p, d, F):
 # %% ../../nbs/workshop/kernels/grid.ipynb #c919221b
 @triton.jit
 def _fetch_steps(source, ps, d, F):
-    "Time view: x and what Δ is made of, four steps a vector."
-    xs, lows = (), ()
+    "Time view: u and what Δ is made of, four steps a vector."
+    us, lows = (), ()
     for g in tl.static_range(len(ps)):
-        xs, lows = xs + (tl.load(source.X + ps[g] * source.XS + d),), lows + (_fetch_low(source, ps[g], d, F),)
-    return xs, lows
+        us, lows = us + (tl.load(source.X + ps[g] * source.XS + d),), lows + (_fetch_low(source, ps[g], d, F),)
+    return us, lows
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #e267ea26
 @triton.jit
@@ -198,14 +198,14 @@ def _zero(): return tl.zeros([1, 32], tl.float32)                 # one number a
 def _no_states(N: tl.constexpr): return tl.zeros([1, 32, N // 4], tl.float32)   # and one for each of its states
 
 @triton.jit
-def _four_steps(h, dt, u, bs, cs, a2, lane, G: tl.constexpr, READ: tl.constexpr):
+def _four_steps(h, dt, x, bs, cs, a2, lane, G: tl.constexpr, READ: tl.constexpr):
     "Advance the states through steps 4G … 4G+3; their y, folded into the time view."
     ys = ()
     for t in tl.static_range(4):
-        dtt, ut = _one_step(dt, lane, t)[:, :, None], _one_step(u, lane, t)[:, :, None]
-        h = tl.exp2(dtt * a2) * h + ut * bs[4 * G + t]
+        dtt, xt = _one_step(dt, lane, t)[:, :, None], _one_step(x, lane, t)[:, :, None]
+        h = tl.exp2(dtt * a2) * h + xt * bs[4 * G + t]
         if READ: ys = ys + (tl.sum(h * cs[4 * G + t], 2),)
-    return h, _fold(ys, lane, 16, 8)[0] if READ else u
+    return h, _fold(ys, lane, 16, 8)[0] if READ else x
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #22cc67cb
 @triton.jit
@@ -215,18 +215,18 @@ def _keep(KEPT, h, slot, me, F): tl.store(KEPT + slot * (F.D * F.N) + me.dn, h, 
 def _forward_chunk(h, total, source, Y, KEPT, channel, me, walk, p, c, F, SAVE: tl.constexpr, READ: tl.constexpr):
     "States after chunk c, and the sum of Δ so far."
     ps = _places(p, c * F.T, walk, me.lane, F.T, F.RAGGED)
-    xs, lows = _fetch_steps(source, ps, me.d, F)
+    us, lows = _fetch_steps(source, ps, me.d, F)
     bs = _fetch_rows(source.P, p, ps, walk, me, source.PS, F)
     cs = _fetch_rows(source.P + F.N, p, ps, walk, me, source.PS, F) if READ else bs
     for g in tl.static_range(F.T // 4):
         if SAVE and g % 2 == 0: _keep(KEPT, h, _wide(c, F.WIDE) * (F.T // 8) + g // 2, me, F)
-        l, x = c * F.T + g * 4 + me.lane // 8, xs[g].to(tl.float32)
+        l, u = c * F.T + g * 4 + me.lane // 8, us[g].to(tl.float32)
         dt = _delta(lows[g], channel, l, walk.L, F)
         total += dt
-        h, y = _four_steps(h, dt, dt * x, bs, cs, channel.a2, me.lane, g, READ)
+        h, y = _four_steps(h, dt, dt * u, bs, cs, channel.a2, me.lane, g, READ)
         if READ:
             ok = (me.inside & (l < walk.L)) if F.RAGGED else me.inside
-            tl.store(Y + ps[g] * source.XS + me.d, y + channel.skip * x, mask=ok)
+            tl.store(Y + ps[g] * source.XS + me.d, y + channel.skip * u, mask=ok)
     return h, total
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #7ac0b0c1
@@ -522,29 +522,29 @@ def _touch_back(source, DY, p, l0, walk, me, ok, F):
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #ec38f0f2
 class Steps(NamedTuple):
-    "A chunk, there: Δ in the time view; states, decays, and Δ, Δx and ∂y of each step in the state view."
+    "A chunk, there: Δ in the time view; states, decays, and Δ, Δu and ∂y of each step in the state view."
     dts: tl.tuple
     hs: tl.tuple
     decays: tl.tuple
     dt: tl.tuple
-    u: tl.tuple
+    x: tl.tuple
     dy: tl.tuple
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #622ac95a
 @triton.jit
-def _there(h, xs, dys, lows, bs, channel, l0, lane, L, F):
+def _there(h, us, dys, lows, bs, channel, l0, lane, L, F):
     "A chunk's steps, from the state kept before it."
-    hs, decays, dts, dtt, ut, dyt = (h,), (), (), (), (), ()
+    hs, decays, dts, dtt, xt, dyt = (h,), (), (), (), (), ()
     for g in tl.static_range(F.T // 4):
         dts = dts + (_delta(lows[g], channel, l0 + g * 4 + lane // 8, L, F),)
-        u = dts[g] * xs[g].to(tl.float32)
+        x = dts[g] * us[g].to(tl.float32)
         for t in tl.static_range(4):
             dtt = dtt + (_one_step(dts[g], lane, t)[:, :, None],)
-            ut, dyt = ut + (_one_step(u, lane, t)[:, :, None],), dyt + (_one_step(dys[g], lane, t)[:, :, None],)
+            xt, dyt = xt + (_one_step(x, lane, t)[:, :, None],), dyt + (_one_step(dys[g], lane, t)[:, :, None],)
             a = tl.exp2(dtt[g * 4 + t] * channel.a2)
-            h = a * h + ut[g * 4 + t] * bs[g * 4 + t]
+            h = a * h + xt[g * 4 + t] * bs[g * 4 + t]
             decays, hs = decays + (a,), hs + (h,)
-    return Steps(dts, hs, decays, dtt, ut, dyt)
+    return Steps(dts, hs, decays, dtt, xt, dyt)
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #f3bee413
 @triton.jit
@@ -581,16 +581,16 @@ def _store_row(row, DP, ps, p, l0, me, walk, PS, G: tl.constexpr, r: tl.constexp
 @triton.jit
 def _back(dh, da, steps, bs, cs, a2, ps, p, l0, DP, me, walk, PS, G: tl.constexpr, F):
     "Steps 4G+3 … 4G: the gradient of the state; rows of ∂B and ∂C to DP; sums over states in the time view."
-    dus, das = (), ()
+    dxs, das = (), ()
     for r in tl.static_range(3, -1, -1):
         dht = steps.dy[4 * G + r] * cs[4 * G + r] + dh
         dh = steps.decays[4 * G + r] * dht
         q = dh * steps.hs[4 * G + r]
         da += q * steps.dt[4 * G + r]
-        dus, das = (tl.sum(dht * bs[4 * G + r], 2),) + dus, (tl.sum(q * a2, 2),) + das
-        row = _unstack(dht * steps.u[4 * G + r]) + _unstack(steps.dy[4 * G + r] * steps.hs[4 * G + r + 1])
+        dxs, das = (tl.sum(dht * bs[4 * G + r], 2),) + dxs, (tl.sum(q * a2, 2),) + das
+        row = _unstack(dht * steps.x[4 * G + r]) + _unstack(steps.dy[4 * G + r] * steps.hs[4 * G + r + 1])
         _store_row(_fold(row, me.lane, 4, 1), DP, ps[G], p, l0, me, walk, PS, G, r, F)
-    return dh, da, _fold(dus, me.lane, 16, 8)[0], _fold(das, me.lane, 16, 8)[0] * LN2
+    return dh, da, _fold(dxs, me.lane, 16, 8)[0], _fold(das, me.lane, 16, 8)[0] * LN2
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #ebab0f4b
 @triton.jit
@@ -641,13 +641,13 @@ class Gradients(NamedTuple):
 
 # %% ../../nbs/workshop/kernels/grid.ipynb #8a3b30b9
 @triton.jit
-def _store_steps(sums, x, dt, dy, low, gu, ga, p, l, source, to, channel, me, walk, F):
-    "∂x, and ∂Δ or its rows, of four steps; the sums, grown."
-    x, real = x.to(tl.float32), (l < walk.L) if F.RAGGED else (me.lane >= 0)
-    draw = (gu * x + ga) * softplus_slope(dt)
+def _store_steps(sums, u, dt, dy, low, gx, ga, p, l, source, to, channel, me, walk, F):
+    "∂u, and ∂Δ or its rows, of four steps; the sums, grown."
+    u, real = u.to(tl.float32), (l < walk.L) if F.RAGGED else (me.lane >= 0)
+    draw = (gx * u + ga) * softplus_slope(dt)
     draw = tl.where(me.inside & real, draw, 0.0) if F.RAGGED or F.D % 8 != 0 else draw
-    tl.store(to.DX + p * source.XS + me.d, gu * dt + channel.skip * dy, mask=me.inside & real)
-    skip, bias, weight = sums.skip + dy * x, sums.bias + draw, sums.weight
+    tl.store(to.DX + p * source.XS + me.d, gx * dt + channel.skip * dy, mask=me.inside & real)
+    skip, bias, weight = sums.skip + dy * u, sums.bias + draw, sums.weight
     if F.R > 0: weight = _project_back(draw, low, channel.weight, weight, to.DP, p * source.PS, me, real, F)
     else: tl.store(to.DDT + p * source.XS + me.d, draw, mask=me.inside & real)
     return Sums(sums.a, weight, bias, skip)
@@ -657,15 +657,15 @@ def _store_steps(sums, x, dt, dy, low, gu, ga, p, l, source, to, channel, me, wa
 def _backward_chunk(dh, h, sums, source, to, KEPT, channel, me, walk, p, c, F):
     "The gradient of the state before chunk c, the state kept before chunk c-1, the sums."
     ps, l0 = _places(p, c * F.T, walk, me.lane, F.T, F.RAGGED), c * F.T
-    xs, lows = _fetch_steps(source, ps, me.d, F)
+    us, lows = _fetch_steps(source, ps, me.d, F)
     dys = _fetch_gradient(to.DY, ps, l0, walk.L, me, source.XS, F)
     bs = _fetch_rows(source.P, p, ps, walk, me, source.PS, F)
-    steps = _there(h, xs, dys, lows, bs, channel, l0, me.lane, walk.L, F)
+    steps = _there(h, us, dys, lows, bs, channel, l0, me.lane, walk.L, F)
     h = tl.load(KEPT + _wide(tl.maximum(c - 1, 0), F.WIDE) * (F.D * F.N) + me.dn)
     cs = _fetch_rows(source.P + F.N, p, ps, walk, me, source.PS, F)
     for g in tl.static_range(F.T // 4 - 1, -1, -1):
-        dh, da, gu, ga = _back(dh, sums.a, steps, bs, cs, channel.a2, ps, p, l0, to.DP, me, walk, source.PS, g, F)
-        sums = _store_steps(Sums(da, sums.weight, sums.bias, sums.skip), xs[g], steps.dts[g], dys[g], lows[g], gu, ga,
+        dh, da, gx, ga = _back(dh, sums.a, steps, bs, cs, channel.a2, ps, p, l0, to.DP, me, walk, source.PS, g, F)
+        sums = _store_steps(Sums(da, sums.weight, sums.bias, sums.skip), us[g], steps.dts[g], dys[g], lows[g], gx, ga,
                             ps[g], l0 + g * 4 + me.lane // 8, source, to, channel, me, walk, F)
     return dh, h, sums
 
@@ -713,7 +713,7 @@ def scan_backward_kernel(
 def _ends_chunk(dh, total, source, DY, channel, me, walk, p, c, F):
     "The gradient of the state before chunk c, and the sum of Δ so far."
     ps = _places(p, c * F.T, walk, me.lane, F.T, F.RAGGED)
-    xs, lows = _fetch_steps(source, ps, me.d, F)
+    us, lows = _fetch_steps(source, ps, me.d, F)
     dys = _fetch_gradient(DY, ps, c * F.T, walk.L, me, source.XS, F)
     cs = _fetch_rows(source.P + F.N, p, ps, walk, me, source.PS, F)
     for m in tl.static_range(F.T // 4 - 1, -1, -1):

@@ -68,19 +68,19 @@ def _zeros(count: tl.constexpr, SB: tl.constexpr, BD: tl.constexpr):
 
 # %% ../../nbs/workshop/kernels/words.ipynb #15e80f5a
 @triton.jit
-def _word_delta(x, w, bias, d, F):
+def _word_delta(u, w, bias, d, F):
     v = bias
-    for r in tl.static_range(F.R): v += _dot(x, _row(w.WP, r, d, F.D)) * _row(w.WD, r, d, F.D)
+    for r in tl.static_range(F.R): v += _dot(u, _row(w.WP, r, d, F.D)) * _row(w.WD, r, d, F.D)
     return softplus(v)
 
 # %% ../../nbs/workshop/kernels/words.ipynb #3f207996
 @triton.jit
-def _step(x, delta, h, y, w, d, F, READ: tl.constexpr):
+def _step(u, delta, h, y, w, d, F, READ: tl.constexpr):
     "One step of all states; with READ also what they contribute to y."
-    u, after = delta * x, ()
+    x, after = delta * u, ()
     for n in tl.static_range(F.N):
-        hn = tl.exp2(delta * _row(w.A2, n, d, F.D)) * h[n] + u * _dot(x, _row(w.WP, F.R + n, d, F.D))
-        if READ: y += hn * _dot(x, _row(w.WP, F.R + F.N + n, d, F.D))
+        hn = tl.exp2(delta * _row(w.A2, n, d, F.D)) * h[n] + x * _dot(u, _row(w.WP, F.R + n, d, F.D))
+        if READ: y += hn * _dot(u, _row(w.WP, F.R + F.N + n, d, F.D))
         after = after + (hn,)
     return after, y
 
@@ -91,12 +91,12 @@ def _direction(X, Y, w, me, way, k, F):
     h = _zeros(F.N, F.SB, F.BD)
     coming = tl.load(X + me.at + _word(0, way, F.H, F.W) * F.D, mask=me.ok, other=0.0)
     for i in range(F.H * F.W):
-        x, after = coming.to(tl.float32), me.ok & (i < F.H * F.W - 1)
+        u, after = coming.to(tl.float32), me.ok & (i < F.H * F.W - 1)
         coming = tl.load(X + me.at + _word(i + 1, way, F.H, F.W) * F.D, mask=after, other=0.0)
         at = me.at + _word(i, way, F.H, F.W) * F.D
         before = tl.load(Y + at, mask=me.ok & (k > 0), other=0.0)
-        delta = _word_delta(x, w, _row(w.BIAS, k, me.d, F.D), me.d, F)
-        h, y = _step(x, delta, h, _row(w.SKIP, k, me.d, F.D) * x, w, me.d, F, True)
+        delta = _word_delta(u, w, _row(w.BIAS, k, me.d, F.D), me.d, F)
+        h, y = _step(u, delta, h, _row(w.SKIP, k, me.d, F.D) * u, w, me.d, F, True)
         tl.store(Y + at, before + y, mask=me.ok)
 
 # %% ../../nbs/workshop/kernels/words.ipynb #f2b7f386
@@ -168,9 +168,9 @@ def _border_states(X, w, bias, KEEP, me, way, F):
     coming = tl.load(X + me.at + _word(0, way, F.H, F.W) * F.D, mask=me.ok, other=0.0)
     for g in range(F.H * F.W // F.T - 1):
         for i in range(F.T):
-            x = coming.to(tl.float32)
+            u = coming.to(tl.float32)
             coming = tl.load(X + me.at + _word(g * F.T + i + 1, way, F.H, F.W) * F.D, mask=me.ok, other=0.0)
-            h, _ = _step(x, _word_delta(x, w, bias, me.d, F), h, x, w, me.d, F, False)
+            h, _ = _step(u, _word_delta(u, w, bias, me.d, F), h, u, w, me.d, F, False)
         for n in tl.static_range(F.N): tl.store(KEEP + (g * F.N + n) * (F.SB * F.BD) + me.place, h[n])
 
 # %% ../../nbs/workshop/kernels/words.ipynb #deb77964
@@ -196,14 +196,14 @@ def _add_row(parts, i, old, value, D: tl.constexpr):
 # %% ../../nbs/workshop/kernels/words.ipynb #7f6fa594
 class Segment(NamedTuple):
     "T words: features, arriving gradients, steps."
-    x: tl.tuple
+    u: tl.tuple
     dy: tl.tuple
     delta: tl.tuple
 
 class Growing(NamedTuple):
-    "Sums over the states, T tiles each: ∂x, ∂(Δx), ∂Δ."
-    x: tl.tuple
+    "Sums over the states, T tiles each: ∂u, ∂x, ∂Δ."
     u: tl.tuple
+    x: tl.tuple
     delta: tl.tuple
 
 # %% ../../nbs/workshop/kernels/words.ipynb #76f1fba2
@@ -220,32 +220,32 @@ class State(NamedTuple):
 
 # %% ../../nbs/workshop/kernels/words.ipynb #78d1cd7b
 @triton.jit
-def _there(seg, dx, s, dwc, T: tl.constexpr):
-    "Forward through the segment: decays a, a·h before each word, B; the part of ∂x and of C's weights."
-    h, a, old, b, dx2 = s.h, (), (), (), ()
+def _there(seg, du, s, dwc, T: tl.constexpr):
+    "Forward through the segment: decays a, a·h before each word, B; the part of ∂u and of C's weights."
+    h, a, old, b, du2 = s.h, (), (), (), ()
     for t in tl.static_range(T):
-        bt, at = _dot(seg.x[t], s.wb), tl.exp2(seg.delta[t] * s.a2)
+        bt, at = _dot(seg.u[t], s.wb), tl.exp2(seg.delta[t] * s.a2)
         ot = at * h
-        h = ot + (seg.delta[t] * seg.x[t]) * bt
+        h = ot + (seg.delta[t] * seg.u[t]) * bt
         dc = _dot(seg.dy[t], h)
-        dwc += dc * seg.x[t]
-        dx2 = dx2 + (dx[t] + dc * s.wc,)
+        dwc += dc * seg.u[t]
+        du2 = du2 + (du[t] + dc * s.wc,)
         a, old, b = a + (at,), old + (ot,), b + (bt,)
-    return a, old, b, dx2, dwc
+    return a, old, b, du2, dwc
 
 # %% ../../nbs/workshop/kernels/words.ipynb #a99ead2e
 @triton.jit
-def _back(seg, dx, sums, s, a, old, b, dwb, da, T: tl.constexpr):
+def _back(seg, du, sums, s, a, old, b, dwb, da, T: tl.constexpr):
     "Backward through the segment with ∂h: sums over states, ∂h before it, the parts of B's weights and of A."
-    dh, dx2, du2, dd2 = s.dh, (), (), ()
+    dh, du2, dx2, dd2 = s.dh, (), (), ()
     for t in tl.static_range(T - 1, -1, -1):
-        dh += seg.dy[t] * _dot(seg.x[t], s.wc)
-        db, q = _dot(dh, seg.delta[t] * seg.x[t]), dh * old[t]
-        dwb += db * seg.x[t]
+        dh += seg.dy[t] * _dot(seg.u[t], s.wc)
+        db, q = _dot(dh, seg.delta[t] * seg.u[t]), dh * old[t]
+        dwb += db * seg.u[t]
         da += q * seg.delta[t]
-        dx2, du2, dd2 = (dx[t] + db * s.wb,) + dx2, (sums.u[t] + dh * b[t],) + du2, (sums.delta[t] + q * s.a2,) + dd2
+        du2, dx2, dd2 = (du[t] + db * s.wb,) + du2, (sums.x[t] + dh * b[t],) + dx2, (sums.delta[t] + q * s.a2,) + dd2
         dh = dh * a[t]
-    return Growing(dx2, du2, dd2), dh, dwb, da
+    return Growing(du2, dx2, dd2), dh, dwb, da
 
 # %% ../../nbs/workshop/kernels/words.ipynb #f8447f7b
 @triton.jit
@@ -262,16 +262,16 @@ def _state(w, parts, KEEP, CARRY, n, g, first, me, F):
 
 # %% ../../nbs/workshop/kernels/words.ipynb #723488ea
 @triton.jit
-def _states(seg, dx, w, parts, KEEP, CARRY, g, first, me, F):
+def _states(seg, du, w, parts, KEEP, CARRY, g, first, me, F):
     "All states through segment g."
-    sums = Growing(dx, _zeros(F.T, F.SB, F.BD), _zeros(F.T, F.SB, F.BD))
+    sums = Growing(du, _zeros(F.T, F.SB, F.BD), _zeros(F.T, F.SB, F.BD))
     coming = _state(w, parts, KEEP, CARRY, 0, g, first, me, F)
     for n in range(F.N):
         s = coming
         coming = _state(w, parts, KEEP, CARRY, tl.where(n < F.N - 1, n + 1, n), g, first, me, F)
         zero = tl.zeros([F.SB, F.BD], tl.float32)
-        a, old, b, dx, dwc = _there(seg, sums.x, s, zero, F.T)
-        sums, dh, dwb, da = _back(seg, dx, sums, s, a, old, b, zero, zero, F.T)
+        a, old, b, du, dwc = _there(seg, sums.u, s, zero, F.T)
+        sums, dh, dwb, da = _back(seg, du, sums, s, a, old, b, zero, zero, F.T)
         if F.G > 1: tl.store(CARRY + n * (F.SB * F.BD) + me.place, dh)
         _add_row(parts, F.R + n, s.rb, dwb, F.D)
         _add_row(parts, F.R + F.N + n, s.rc, dwc, F.D)
@@ -281,45 +281,45 @@ def _states(seg, dx, w, parts, KEEP, CARRY, g, first, me, F):
 # %% ../../nbs/workshop/kernels/words.ipynb #4c991c29
 @triton.jit
 def _delta_back(seg, sums, parts, F):
-    "Gradients of Δ before its softplus, and of x so far; rows of bias and skip."
+    "Gradients of Δ before its softplus, and of u so far; rows of bias and skip."
     dbias, dskip = tl.zeros([F.SB, F.BD], tl.float32), tl.zeros([F.SB, F.BD], tl.float32)
     rbias = _old_row(parts, 2 * F.R + 3 * F.N, F.BD, F.D)
     rskip = _old_row(parts, 2 * F.R + 3 * F.N + 1, F.BD, F.D)
-    dv, dx = (), ()
+    dv, du = (), ()
     for t in tl.static_range(F.T):
-        dvt = (sums.u[t] * seg.x[t] + sums.delta[t] * LN2) * softplus_slope(seg.delta[t])
+        dvt = (sums.x[t] * seg.u[t] + sums.delta[t] * LN2) * softplus_slope(seg.delta[t])
         dbias += dvt
-        dskip += seg.dy[t] * seg.x[t]
-        dv, dx = dv + (dvt,), dx + (sums.x[t] + sums.u[t] * seg.delta[t],)
-    return dv, dx, dbias, rbias, dskip, rskip
+        dskip += seg.dy[t] * seg.u[t]
+        dv, du = dv + (dvt,), du + (sums.u[t] + sums.x[t] * seg.delta[t],)
+    return dv, du, dbias, rbias, dskip, rskip
 
 # %% ../../nbs/workshop/kernels/words.ipynb #9fece521
 @triton.jit
-def _rank_back(seg, dv, dx, w, parts, me, F):
-    "∂x complete; rows of x_proj's first R and of dt_weight."
+def _rank_back(seg, dv, du, w, parts, me, F):
+    "∂u complete; rows of x_proj's first R and of dt_weight."
     for r in tl.static_range(F.R):
         wp, wd = _row(w.WP, r, me.d, F.D), _row(w.WD, r, me.d, F.D)
         rp, rd = _old_row(parts, r, F.BD, F.D), _old_row(parts, F.R + 3 * F.N + r, F.BD, F.D)
-        dwp, dwd, dx2 = tl.zeros([F.SB, F.BD], tl.float32), tl.zeros([F.SB, F.BD], tl.float32), ()
+        dwp, dwd, du2 = tl.zeros([F.SB, F.BD], tl.float32), tl.zeros([F.SB, F.BD], tl.float32), ()
         for t in tl.static_range(F.T):
             dp = _dot(dv[t], wd)
-            dwp += dp * seg.x[t]
-            dwd += dv[t] * _dot(seg.x[t], wp)
-            dx2 = dx2 + (dx[t] + dp * wp,)
-        dx = dx2
+            dwp += dp * seg.u[t]
+            dwd += dv[t] * _dot(seg.u[t], wp)
+            du2 = du2 + (du[t] + dp * wp,)
+        du = du2
         _add_row(parts, r, rp, dwp, F.D)
         _add_row(parts, F.R + 3 * F.N + r, rd, dwd, F.D)
-    return dx
+    return du
 
 # %% ../../nbs/workshop/kernels/words.ipynb #cd1aad73
 @triton.jit
 def _segment_back(seg, sums, w, parts, me, F):
-    "∂x of a segment, from the sums over its states; the rows of all that makes Δ, and of the skip."
-    dv, dx, dbias, rbias, dskip, rskip = _delta_back(seg, sums, parts, F)
-    dx = _rank_back(seg, dv, dx, w, parts, me, F)
+    "∂u of a segment, from the sums over its states; the rows of all that makes Δ, and of the skip."
+    dv, du, dbias, rbias, dskip, rskip = _delta_back(seg, sums, parts, F)
+    du = _rank_back(seg, dv, du, w, parts, me, F)
     _add_row(parts, 2 * F.R + 3 * F.N, rbias, dbias, F.D)
     _add_row(parts, 2 * F.R + 3 * F.N + 1, rskip, dskip, F.D)
-    return dx
+    return du
 
 # %% ../../nbs/workshop/kernels/words.ipynb #a06562b5
 @triton.jit
@@ -352,15 +352,15 @@ def _gate_back(Y, Z, NW, NB, DOUT, DZ, DY, parts, me, eps, F):
 # %% ../../nbs/workshop/kernels/words.ipynb #9af09a50
 @triton.jit
 def _fetch_segment(X, DY, DX, w, bias, me, way, k, g, F):
-    x, dy, delta, dx = (), (), (), ()
+    u, dy, delta, du = (), (), (), ()
     for t in tl.static_range(F.T):
         at = me.at + _word(g * F.T + t, way, F.H, F.W) * F.D
-        xt = tl.load(X + at, mask=me.ok, other=0.0).to(tl.float32)
+        ut = tl.load(X + at, mask=me.ok, other=0.0).to(tl.float32)
         gt = tl.load(DY + at, mask=me.ok, other=0.0).to(tl.float32)
         sofar = tl.load(DX + at, mask=me.ok & (k > 0), other=0.0)
-        x, dy, dx = x + (xt,), dy + (gt,), dx + (_row(w.SKIP, k, me.d, F.D) * gt + sofar,)
-        delta = delta + (_word_delta(xt, w, bias, me.d, F),)
-    return Segment(x, dy, delta), dx
+        u, dy, du = u + (ut,), dy + (gt,), du + (_row(w.SKIP, k, me.d, F.D) * gt + sofar,)
+        delta = delta + (_word_delta(ut, w, bias, me.d, F),)
+    return Segment(u, dy, delta), du
 
 # %% ../../nbs/workshop/kernels/words.ipynb #4b990cd3
 @triton.jit
@@ -371,13 +371,13 @@ def _direction_back(X, w, DY, DX, PART, KEEP, CARRY, me, way, k, block, F):
         tl.debug_barrier()
     for i in range(F.G):
         g = F.G - 1 - i
-        seg, dx = _fetch_segment(X, DY, DX, w, bias, me, way, k, g, F)
+        seg, du = _fetch_segment(X, DY, DX, w, bias, me, way, k, g, F)
         parts = Parts(PART, (block > 0) | (i > 0))
-        sums = _states(seg, dx, w, parts, KEEP, CARRY, g, i == 0, me, F)
-        dx = _segment_back(seg, sums, w, parts, me, F)
+        sums = _states(seg, du, w, parts, KEEP, CARRY, g, i == 0, me, F)
+        du = _segment_back(seg, sums, w, parts, me, F)
         for t in tl.static_range(F.T):
             at = me.at + _word(g * F.T + t, way, F.H, F.W) * F.D
-            tl.store(DX + at, dx[t], mask=me.ok)
+            tl.store(DX + at, du[t], mask=me.ok)
         tl.debug_barrier()
 
 # %% ../../nbs/workshop/kernels/words.ipynb #91d8d05e

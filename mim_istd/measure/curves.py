@@ -88,11 +88,12 @@ def pd_at(
     limit, # false alarms that are bearable
     per='image', # or 'megapixel'
 ) -> tuple: # Pd and its threshold; NaN, NaN if every threshold gives more
-    "The highest Pd that a number of false alarms buys."
+    "The highest Pd that a number of false alarms buys, at a threshold with the fewest of them."
     if per not in ('image', 'megapixel'): raise ValueError(f"per is 'image' or 'megapixel', got {per!r}")
-    good = np.flatnonzero((curve[f'false_per_{per}'] <= limit) & ~np.isnan(curve['Pd']))
+    pd, false = curve['Pd'], curve[f'false_per_{per}']
+    good = np.flatnonzero((false <= limit) & ~np.isnan(pd))
     if not len(good): return math.nan, math.nan
-    best = good[np.argmax(curve['Pd'][good])]
+    best = good[np.lexsort((false[good], -pd[good]))[0]]   # of equal Pd, the fewest false alarms
     return float(curve['Pd'][best]), float(curve['threshold'][best])
 
 # %% ../../nbs/workshop/measure/curves.ipynb #55e0be92

@@ -140,7 +140,7 @@ def _reason(error):
     "Why a run did not work, in a few words"
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
         return 'out of memory'
-    return str(error).splitlines()[0][:80]
+    return (str(error) or type(error).__name__).splitlines()[0][:80]
 
 # %% ../../nbs/workshop/measure/efficiency.ipynb #a8d749a7
 def measure_cell(
