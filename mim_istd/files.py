@@ -32,7 +32,7 @@ def whole_file(
 def write_whole(
     path, # file to write; its folder is made
     data, # bytes, or text, which becomes UTF-8
-    lasting=False, # return only when the disk has it, as a checkpoint should
+    lasting=False, # the disk has all bytes before the file gets its name, as a checkpoint should
 ):
     "The file is there with all its bytes, or as it was before."
     with whole_file(path) as part:

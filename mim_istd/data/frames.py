@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from fastcore.basics import patch
 
-from .reading import (DataError, _BROKEN, _check_size, _decode, _grey, _has_channels, _is_deep, _kind,
+from .reading import (DataError, _BROKEN, _check_size, _decode, _altered, _grey, _has_channels, _kind,
                                    _open, _pixels, _read_npy, _refusal, _tiff_page, _tiff_pages)
 from ..files import counted
 
@@ -42,7 +42,7 @@ def _tiff_frames(path):
 def _animation_frames(path):
     "(pixels, index, time in seconds) of each picture of an animation; no times if the first one has no delay."
     with _open(path) as image:
-        if _is_deep(image): raise DataError('an animation of 16 bits in colour; save it as TIFF to keep them')
+        if _altered(image): raise DataError('an animation of 16 bits in colour; save it as TIFF to keep them')
         seconds = 0.   # None: it does not say
         for i in count():
             try: image.seek(i)
@@ -214,7 +214,9 @@ def _video_frames(path):
             account, times = _Account(film, film.streams.video[0]), []
             for i, (frame, now) in enumerate(_timed(account.frames(), _rate(film, account.stream))):
                 if now is not None: times.append(now)
-                yield _grey_frame(frame), i, None if now is None else round(now, 6)
+                pixels = _grey_frame(frame)
+                if i == 0: _grey(frame.to_ndarray(format='rgb24'))   # which warns of false colours
+                yield pixels, i, None if now is None else round(now, 6)
     except av.FFmpegError as e: raise DataError(f'{e.strerror or e}; if it is a damaged copy, fetch it again') from e
     if said := _jumps(times): warnings.warn(f'{path}: {said}', stacklevel=2)
     if missing := account.missing(): raise DataError(f'{path} is not whole: {missing}. What could be read is kept')
@@ -277,7 +279,7 @@ def natural_order(
 def sequence_numbers(
     names, # of the files of one folder
 ) -> list: # of the frame number of each
-    """The frame number in each name: the last group of digits that differs in all of them.
+    """The frame number in each name: the group of digits that differs in all of them, the one of least range.
 
     `cam2_frame_0010_1080p.png` is frame 10. Where no group does, as in names without digits, their places in
     natural order."""
@@ -285,8 +287,9 @@ def sequence_numbers(
     groups = [[int(d) for d in re.findall(r'\d+', s)] for s in stems]
     width = min(map(len, groups), default=0)
     same = len({re.sub(r'\d+', '0', s) for s in stems}) == 1 # the names differ in nothing but numbers
-    for k in reversed(range(width)) if same else ():
-        if len({g[k] for g in groups}) == len(groups): return [g[k] for g in groups]
+    columns = [[g[k] for g in groups] for k in reversed(range(width)) if same]
+    differing = [c for c in columns if len(set(c)) == len(groups)]
+    if differing: return min(differing, key=lambda c: max(c) - min(c)) # of equals the last in the name
     order = sorted(range(len(stems)), key=lambda i: natural_order(str(names[i])))
     return [order.index(i) for i in range(len(stems))]
 

@@ -6,7 +6,7 @@
 __all__ = ['read_labels', 'match_labels', 'score_labels', 'grow_masks', 'label_sheet', 'label_crops', 'to_coco', 'to_yolo']
 
 # %% ../../nbs/workshop/data/labels.ipynb #c7e13ae7
-import csv, io, json, re
+import csv, io, json, re, warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -45,9 +45,11 @@ def _name(text, where, known):
 
 # %% ../../nbs/workshop/data/labels.ipynb #8c6f1781
 def _rows(rows, where):
-    "The array of a file's boxes; no box has a negative side."
+    "The array of a file's boxes; no box has a negative side, or one of 0."
     boxes = np.array(rows, float).reshape(-1, 4)
     if (boxes[:, 2:] < 0).any(): raise DataError(f'{where}: a box of negative width or height')
+    if ((boxes[:, 2:] == 0).sum(1) == 1).any():
+        raise DataError(f'{where}: a box with one side of 0; a point has two, and a box none')
     return boxes
 
 # %% ../../nbs/workshop/data/labels.ipynb #dcc4f909
@@ -83,13 +85,18 @@ def _read_xml(path, size=None):
     try: root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as e:   # the last two of an encoding that is not known
         raise DataError(f'{path} is no XML ({e})') from e
-    rows = []
-    for thing in root.iter('object'):
+    rows, things = [], [*root.iter('object')]
+    if not things and root.tag != 'annotation':
+        raise DataError(f'{path} has no object, and its root is {root.tag!r} instead of VOC\'s annotation')
+    for thing in things:
         box, point = thing.find('bndbox'), thing.find('centroid')
         if box is None and point is None: raise DataError(f'{path}: an object without bndbox or centroid')
         at = lambda k: _number((point if box is None else box).findtext(k), f'{path}, {k}')
         if box is None: rows.append((at('xc') - .5, at('yc') - .5, 0, 0))
         else: rows.append((at('xmin') - 1, at('ymin') - 1, at('xmax') - at('xmin') + 1, at('ymax') - at('ymin') + 1))
+    if any(w and min(x, y) <= -1 for x, y, w, _ in rows):
+        warnings.warn(f'{path} has a column or row 0, and VOC counts from 1: if its program counts from 0, the boxes '
+                      'are read a pixel too far to the left and up', stacklevel=3)
     return {path.stem: _rows(rows, path)}
 
 # %% ../../nbs/workshop/data/labels.ipynb #2335391f
@@ -126,9 +133,12 @@ def _table(path):
     "The columns of a CSV file, and (place, row) of each line."
     table = csv.DictReader(io.StringIO(_text(path), newline=''))
     try:
-        columns = [c.strip().lower() for c in table.fieldnames or ()]
-        return columns, [(f'{path}, line {table.line_num}', {k.strip().lower(): v for k, v in row.items() if k})
-                         for row in table]
+        columns, rows = [c.strip().lower() for c in table.fieldnames or ()], []
+        for row in table:
+            if any(row.pop(None, ())):
+                raise DataError(f'{path}, line {table.line_num}: more cells than columns; write numbers with a point')
+            rows.append((f'{path}, line {table.line_num}', {k.strip().lower(): v for k, v in row.items()}))
+        return columns, rows
     except csv.Error as e: raise DataError(f'{path} is no CSV ({e})') from e
 
 # %% ../../nbs/workshop/data/labels.ipynb #4b9d161c
@@ -139,12 +149,14 @@ def _frame(text, where):
         raise DataError(f'{where}: {text!r} is no frame; they are counted by whole numbers from 0')
     return int(number)
 
+_EXTENT = {'w', 'h', 'width', 'height', 'x2', 'y2', 'xmax', 'ymax', 'right', 'bottom'}
+
 def _read_csv(path, size=None):
     "Boxes or points of a CSV file, by frame number or image name."
     (columns, rows), found, known = _table(path), {}, {}
     key = next((c for c in ('frame', 'image') if c in columns), None)
     boxes = {'x', 'y', 'w', 'h'} <= {*columns}
-    if key is None or not {'x', 'y'} <= {*columns}:
+    if key is None or not {'x', 'y'} <= {*columns} or not boxes and _EXTENT & {*columns}:
         raise DataError(f"{path}: its first line should be frame,x,y,w,h (frame,x,y for points; or image instead "
                         f"of frame), and is {','.join(columns) or 'empty'}")
     for where, row in rows:
@@ -330,7 +342,7 @@ def to_coco(
     detections, # list of `Detections` or of what their `to_dict` gives
     ids=None, # image name (without folder and suffix) -> its id in the COCO file of the truth; None: 1, 2, …
 ) -> list: # of dicts image_id, category_id, bbox, score; for `json.dumps`
-    "COCO results: what `pycocotools` loads by `loadRes`; the score is the probability of being real."
+    "COCO results: what `pycocotools` loads by `loadRes`; the score is calibrated, or the peak where it cannot be."
     dicts, rows = [d if isinstance(d, dict) else d.to_dict() for d in detections], []
     for i, d in enumerate(dicts, 1):
         name = Path(d['image']).stem

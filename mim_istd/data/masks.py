@@ -20,7 +20,11 @@ def _mask_pixels(path):
     pixels = _decode(path, no_data=0)
     if pixels.ndim == 3:
         colour = _colours(pixels)
-        if not (colour == colour[..., :1]).all(): return colour.any(-1)
+        if pixels.shape[-1] > colour.shape[-1] and np.ptp(colour) == 0 < np.ptp(pixels[..., -1]):
+            raise DataError(f'{path}: nothing but its alpha tells targets; save them in white on black')
+        if not (colour == colour[..., :1]).all():
+            jpeg = Path(path).read_bytes()[:2] == b'\xff\xd8'
+            return colour.max(-1) > max(32, colour.max()//2) if jpeg else colour.any(-1)
         pixels = colour[..., 0]
     if pixels.dtype.kind == 'b': return pixels
     pixels = pixels.astype(pixels.dtype.newbyteorder('='), copy=False)
@@ -64,6 +68,9 @@ def __call__(self:MaskReader,
     pixels = _mask_pixels(path)
     told = pixels.dtype == bool   # by bits or colours
     if told: pixels = pixels * np.uint8(255)
+    if told and self._custom and pixels.any() and not self._custom(np.uint8([0, 255])).any():
+        raise DataError(f'{path}: of bits and colours a mask is read as 0 and 255, and {self.rule!r} takes neither: '
+                        'save it in grey, with the numbers that the rule means')
     if self._custom: return self._custom(pixels) * np.uint8(255)
     if told: return pixels
     scale = self._scale(pixels.dtype)

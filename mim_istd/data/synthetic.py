@@ -231,7 +231,7 @@ def synthesize_scene(
     background=None, # a name of `BACKGROUNDS`; None: one at random
     targets=None, # how many; None: 1 to 3 at random
     scr=(3.0, 10.0), # signal-to-clutter ratio, or the range it is drawn from
-    size=(1.0, 7.0), # full width at half maximum in px, or the range it is drawn from
+    size=(1.0, 7.0), # full width at half maximum in px, or its range; along y and x up to 22 % more or less
     bits=8, # 8, or 14 (kept in 16)
     noise=1.0, # factor on the sensor's noise; 0 for none
     dead=1e-4, # share of pixels stuck at a low or high value

@@ -56,7 +56,7 @@ def small_png(
     fig, # matplotlib figure
     colours=128, # at most; up to 256
 ) -> bytes: # PNG
-    "A figure as a PNG with a palette: less than half of the bytes."
+    "A figure as a PNG with a palette, which takes fewer bytes."
     out, small = io.BytesIO(), io.BytesIO()
     with _unmoved(fig): fig.savefig(out, format='png')
     few = Image.open(out).convert('RGB').quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

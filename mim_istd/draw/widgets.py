@@ -149,7 +149,7 @@ def _tokens_panel(ax, tokens, order, step):
 def _held_panel(ax, shares, order, shape):
     held = np.full(shape[0]*shape[1], np.nan)
     held[order[:len(shares)]] = shares
-    ax.set_facecolor('#e6eef4')
+    ax.patch.set(fc='w', ec='.8', hatch='///')
     shown = ax.imshow(held.reshape(shape), cmap='gray_r', vmin=0, vmax=1)
     if max(shape) <= 12:
         for t, i in enumerate(order):
@@ -157,7 +157,7 @@ def _held_panel(ax, shares, order, shape):
             ax.text(i % shape[1], i // shape[1], t, ha='center', va='center', fontsize=6, color='w' if dark else '.35')
     y, x = divmod(int(order[len(shares) - 1]), shape[1])
     ax.plot(x, y, 's', mfc='none', mec='#c1440e', ms=9, mew=2)
-    ax.set(title='held by state 1 (blue: not read yet)', xticks=[], yticks=[])
+    ax.set(title='held by state 1 (hatched: not read yet)', xticks=[], yticks=[])
     ax.figure.colorbar(shown, ax=ax, shrink=.8, label='share')
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #267893e1
@@ -306,6 +306,11 @@ def _show_channel(fig, left, middle, image, mask, one, covered):
         for y, x in components(mask).centroids: ax.plot(x, y, 'o', mfc='none', mec='#d9a441', ms=12)
         ax.set(xticks=[], yticks=[], xlim=(-.5, W - .5), ylim=(H - .5, -.5))
 
+# %% ../../nbs/workshop/draw/widgets.ipynb #b9eead47
+def _contrasts(mask, maps, covered):
+    "The contrast of each channel (C, h, w) whose map covers `covered` pixels."
+    return channel_contrast(maps, np.pad(mask, [(0, n - side) for n, side in zip(covered, mask.shape)]))
+
 # %% ../../nbs/workshop/draw/widgets.ipynb #b2b3cbb1
 def draw_channel(
     image, # (H, W)
@@ -317,11 +322,11 @@ def draw_channel(
     name='', # of the image
 ) -> Figure: # image, one channel, contrasts of all
     "One channel of a network beside the image, and how much each channel stands out at the targets."
-    (H, W), (h, v) = image.shape, padded or image.shape
-    contrast = channel_contrast(maps, np.pad(mask, ((0, h - H), (0, v - W))))
+    covered = padded or image.shape
+    contrast = _contrasts(mask, maps, covered)
     fig = new_figure(8.4, 3)
     left, middle, right = fig.subplots(1, 3, width_ratios=(1, 1.2, 1))
-    _show_channel(fig, left, middle, image, mask, maps[channel], (h, v))
+    _show_channel(fig, left, middle, image, mask, maps[channel], covered)
     left.set_title(_as_written(name))
     middle.set_title(f'{part}, channel {channel}: {maps.shape[1]} × {maps.shape[2]} cells', fontsize=8)
     right.bar(np.arange(len(maps)), contrast, color=['#c1440e' if c == channel else '.5' for c in range(len(maps))],
@@ -349,8 +354,7 @@ def _channel_controls(images, parts):
 # %% ../../nbs/workshop/draw/widgets.ipynb #abf7d63a
 def _telling_channel(model, image, mask, maps, part):
     "The number of the channel that stands out most at the targets."
-    (H, W), (h, v) = image.shape, padded_sides(model, image.shape)
-    contrast = channel_contrast(maps[part], np.pad(mask, ((0, h - H), (0, v - W))))
+    contrast = _contrasts(mask, maps[part], padded_sides(model, image.shape))
     return int(np.abs(np.nan_to_num(contrast)).argmax())
 
 # %% ../../nbs/workshop/draw/widgets.ipynb #9751dc4e
