@@ -6,11 +6,10 @@
 __all__ = ['Processes']
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p4d1d472
-import contextlib, copy, functools, os, pickle, signal, threading, warnings
+import contextlib, copy, functools, os, pickle, signal, sys, threading, warnings
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 
@@ -33,14 +32,6 @@ def _end_with_parent():
     connection.wait([parent_process().sentinel])
     os._exit(1)
 
-# %% ../../nbs/workshop/detection/processes.ipynb #a58644cd
-def _copied(frame):
-    "The frame, its arrays whole and in memory."
-    whole = {'image': np.ascontiguousarray(frame.image)}
-    if getattr(frame, 'picture', None) is not None: # often the image itself, which is then sent once
-        whole['picture'] = whole['image'] if frame.picture is frame.image else np.ascontiguousarray(frame.picture)
-    return replace(frame, **whole)
-
 # %% ../../nbs/workshop/detection/processes.ipynb #6118252e
 @contextlib.contextmanager
 def _arriving():
@@ -60,7 +51,7 @@ def _read_one(source):
         warnings.simplefilter('always')
         frames = list(islice(_given['read'](source), 2))
     if len(frames) != 1 or frames[0].image.size > _MOST: return None, []
-    return _copied(frames[0]), [(str(w.message), w.category) for w in said]
+    return frames[0], [(str(w.message), w.category) for w in said]
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p2df6069
 def _packed(score, threshold):
@@ -111,6 +102,15 @@ def _sendable(thing):
     except (pickle.PicklingError, AttributeError, TypeError) as e:
         raise ValueError(f'{e}: what other processes call must be a function of a module') from e
 
+# %% ../../nbs/workshop/detection/processes.ipynb #5166dd6d
+def _context(
+    modules, # names of what the processes will import
+):
+    "How processes are started: on Linux as copies of one that has imported the modules, elsewhere from nothing."
+    context = get_context('forkserver' if sys.platform == 'linux' else 'spawn')
+    context.set_forkserver_preload(modules)
+    return context
+
 # %% ../../nbs/workshop/detection/processes.ipynb #p234914a
 class Processes:
     "Processes that read before a detector and finish behind it."
@@ -126,7 +126,8 @@ class Processes:
         self.ahead, self.waiting = 2*count + 16, deque()   # sources, and scores that are being finished
         finish = _sendable((detector and _without_network(detector), then))
         _sendable(read)
-        self.pool = ProcessPoolExecutor(count, get_context('spawn'), _begin, (read, finish))
+        modules = ['mim_istd.detection.detector'] if then else []
+        self.pool = ProcessPoolExecutor(count, _context(modules), _begin, (read, finish))
         # for the end: processes and the thread that keeps them, which the pool forgets; tasks, the first with PyTorch
         self.started, self.keeper, self.begun, self.first = self.pool._processes, None, deque(), None
 
@@ -218,7 +219,7 @@ def finished(self:Processes,
     for source, frame, score in scored:
         begin = lambda: score
         if not isinstance(score, Exception):
-            begin = functools.partial(self._submit, _finish_one, source, _copied(frame), _packed(score, floor),
+            begin = functools.partial(self._submit, _finish_one, source, frame, _packed(score, floor),
                                       getattr(score, 'tiles', None))
         with held_signals(): self.waiting.append((source, begin()))   # nothing is begun that is not on the list
         yield from self._give_out(self.ahead)
@@ -245,7 +246,7 @@ def _wait_while_any_ends(begun, seconds):
 # %% ../../nbs/workshop/detection/processes.ipynb #b7094a5b
 @patch
 def hasten(self:Processes):
-    "Lets processes finish what they have begun and nothing else, and ends them; what has not come by then is given up."
+    "Lets processes finish what they have begun and nothing else, and ends them; gives up when no result comes."
     up = self.first is not None and self.first.done()
     self.pool.shutdown(wait=False, cancel_futures=True)
     _wait_while_any_ends(self.begun, 10 if up else .5)
