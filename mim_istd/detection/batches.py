@@ -74,7 +74,7 @@ def _part(image, first, frames):
 # %% ../../nbs/workshop/detection/batches.ipynb #083446fa
 def _read_rows(folder):
     "((file, place in it), row) of each whole line of JSON."
-    for path in sorted(p for p in Path(folder).rglob('*.json*') if p.suffix in ('.json', '.jsonl')):
+    for path in sorted(p for p in Path(folder).rglob('*.json*') if p.suffix in ('.json', '.jsonl') and p.is_file()):
         with open(path, 'rb') as file:
             place = 0
             for line in file:
@@ -90,7 +90,7 @@ def _as_row(line):
     return row if isinstance(row, dict) and all(isinstance(row.get(k), kind) for k, kind in _ROW.items()) else None
 
 # %% ../../nbs/workshop/detection/batches.ipynb #52958268
-def _item(row): return row['image'], row['first'], row['frames']
+def _item(row): return os.path.normpath(row['image']), row['first'], row['frames']
 
 def _once(folder):
     "Of each item where its row is, and its error."

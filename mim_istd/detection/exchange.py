@@ -6,7 +6,7 @@
 __all__ = ['coco_ids', 'CocoFiles']
 
 # %% ../../nbs/workshop/detection/exchange.ipynb #f23a5c85
-import json, shutil, tempfile
+import json, shutil
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..data.labels import _name, _text, to_coco
 from ..data.reading import DataError
-from .outputs import of_film
+from .outputs import _rows_in, of_film
 from ..files import to_json, whole_file
 
 # %% ../../nbs/workshop/detection/exchange.ipynb #60faf35b
@@ -40,16 +40,24 @@ def _file_name(detections, base, films):
     return f"{own}_{detections['frame']:06d}.png"
 
 # %% ../../nbs/workshop/detection/exchange.ipynb #bb501f6d
+_BEGIN = {'coco.json': '{"images": [\n', 'coco_results.json': '[\n'}
+
+def _check_ours(path, begin):
+    "`FileExistsError` if a file is there that begins in another way; one without text, as after a power cut, may go."
+    if not path.is_file(): return
+    with open(path, 'rb') as f: there = f.read(len(begin)).strip(b'\0')
+    if there and there != begin.encode():
+        raise FileExistsError(f'{path} is of another program, and would be lost: move it, or write to another folder')
+
 class CocoFiles:
-    "`coco.json` and `coco_results.json` of many images, in their places only when they are closed."
+    "`coco.json` and `coco_results.json` of many images, written when closed; `FileExistsError` if others are there."
     def __init__(self,
         folder, # where they go
         ids=None, # name -> number, from `coco_ids`; None: 1, 2, … as the images come
     ):
         self.folder, self.ids, self.used, self.films, self.left_out, self.boxes = Path(folder), ids, set(), {}, [], 0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.rows = {k: tempfile.TemporaryFile('w+', encoding='utf-8', newline='\n', dir=self.folder)
-                     for k in ('images', 'annotations', 'results')}
+        for name, begin in _BEGIN.items(): _check_ours(self.folder/name, begin)
+        self.rows = {k: _rows_in(self.folder) for k in ('images', 'annotations', 'results')}
 
     def _row(self, kind, row): self.rows[kind].write((',\n' if self.rows[kind].tell() else '') + to_json(row))
 
@@ -88,8 +96,8 @@ def close(self:CocoFiles,
     "Write both files, if any image was added."
     try:
         if self.used or empty:
-            self._write('coco.json', '{"images": [\n', 'images', '\n],\n"annotations": [\n', 'annotations',
+            self._write('coco.json', _BEGIN['coco.json'], 'images', '\n],\n"annotations": [\n', 'annotations',
                         '\n],\n"categories": [{"id": 1, "name": "target"}]}\n')
-            self._write('coco_results.json', '[\n', 'results', '\n]\n')
+            self._write('coco_results.json', _BEGIN['coco_results.json'], 'results', '\n]\n')
     finally:
         for rows in self.rows.values(): rows.close()

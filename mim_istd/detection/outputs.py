@@ -8,7 +8,7 @@ __all__ = ['CSV_FIELDS', 'FORMATS', 'Detections', 'how_made', 'to_csv', 'to_disp
            'lock_folder', 'remove_parts']
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #178f3a84
-import contextlib, csv, glob, hashlib, io, json, math, os, re, sys, warnings
+import contextlib, csv, glob, hashlib, io, json, math, os, re, shutil, sys, tempfile, warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from .. import __version__
 from ..data.frames import VIDEO_SUFFIXES, natural_order
 from ..data.reading import _bands
 from ..data.sets import SUFFIXES
-from ..files import counted, packaged_weights, to_json as _as_json, write_whole
+from ..files import counted, packaged_weights, to_json as _as_json, whole_file, write_whole
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #fd1a8253
 @dataclass(frozen=True)
@@ -212,7 +212,12 @@ def find_images(
 
 def _meant(given):
     "The paths that a path or a pattern stands for."
-    return [Path(given)] if Path(given).exists() else map(Path, sorted(glob.glob(str(given), recursive=True)))
+    if Path(given).exists(): return [Path(given)]
+    return _in_order(map(Path, glob.glob(str(given), recursive=True)))
+
+def _in_order(paths):
+    "a2 before a10; the same on every machine, also where names differ in nothing but case."
+    return sorted(sorted(paths), key=natural_order)
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #0db099ef
 def _is_dangling(f):
@@ -227,12 +232,12 @@ def _images_at(p, recursive, skip, suffixes):
     return [(f, p) for f in _files_in(p, recursive, skip, lambda ending: not suffixes or ending in suffixes)]
 
 def _files_in(folder, recursive, skip, takes):
-    "Files whose ending is taken, in their order: no hidden ones, no outputs, nothing below `skip`."
+    "Files whose ending is taken, in natural order: no hidden ones, no outputs, nothing below `skip`."
     if not folder.is_dir(): return []
     if skip in folder.resolve().parents: skip = None   # an output folder above the input hides nothing
     wanted = lambda f: ((f.is_file() or _is_dangling(f)) and takes(f.suffix.lower()) and not f.name.startswith('.')
                         and skip not in _place_of(f).parents and not _is_output(f))
-    return filter(wanted, sorted(folder.rglob('*') if recursive else folder.iterdir()))
+    return filter(wanted, _in_order(folder.rglob('*') if recursive else folder.iterdir()))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #d999ba15
 def is_result(
@@ -328,9 +333,11 @@ def output_names(
     return _numbered([names[i] for i in range(len(images))])
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #bd50bb04
+_COMMON = 'coco.json', 'coco_results.json', 'shard.json'   # written beside results
+
 def _numbered(names):
     "The same names, with a number where one is taken."
-    used, unique = set(), []
+    used, unique = {Path(common).stem for common in _COMMON}, []
     for name in names:
         k, new = 1, name
         while new.lower() in used: k, new = k + 1, f'{name}_{k + 1}'
@@ -374,19 +381,54 @@ def output_files(
     if 'yolo' in paths: paths['yolo'] = paths['yolo'].parent/'labels'/paths['yolo'].name
     return paths
 
+# %% ../../nbs/workshop/detection/outputs.ipynb #f688ca5a
+def _is_damaged(path):
+    "Whether a JSON file that is no result was one: its pictures lie beside it, or it is no JSON."
+    if path.is_dir(): return False
+    if any(_says_so(path.with_name(path.stem + _ENDINGS[kind])) for kind in ('overlay', 'mask')): return True
+    if path.name in _COMMON: return False
+    try: json.JSONDecoder().raw_decode(path.read_text(encoding='utf-8-sig').lstrip())   # one value, or lines of them
+    except (OSError, ValueError): return True
+    return False
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #accca75c
+def _is_foreign(kind, path):
+    "Whether a file that is no output stands where an output would go."
+    if not os.path.isfile(path): return False
+    if kind == 'json': return not is_result(path) and not _is_damaged(path)
+    with open(path, 'rb') as f: head = f.read(128)
+    if kind == 'yolo': return len(head.split(b'\n')[0].split()) == 5
+    return head.startswith(b'\x89PNG') and not _is_output(path)
+
+def _check_free(files):
+    "`FileExistsError` if an output would take the place of a file that is none."
+    for kind, path in files.items():
+        if _is_foreign(kind, path):
+            raise FileExistsError(f'{path} is no output of detect, and would be lost: move it, or write to another '
+                                  'folder')
+
 # %% ../../nbs/workshop/detection/outputs.ipynb #c129d3c5
 def write_outputs(
     detections, # of one image
     base, # path of the outputs without their endings
     formats=FORMATS, # which of them, see `output_files`
 ) -> list: # files written
-    "Write what was found in one image; 'csv', 'coco' and 'film' are left to the caller, who has all images."
+    """Write what was found in one image; `FileExistsError` if a file that is no output would be lost.
+
+    'csv', 'coco' and 'film' are left to the caller, who has all images."""
     make = dict(overlay=lambda: _png(detections.overlay()), yolo=lambda: _yolo(detections),
                 mask=lambda: _png(Image.fromarray(detections.mask.view(np.uint8) * np.uint8(255))),
                 json=lambda: detections.to_json().encode())
     files = output_files(base, formats)
+    _check_free(files)
     for kind, path in files.items(): write_whole(path, make[kind]())
     return list(files.values())
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #e803c786
+def _rows_in(folder):
+    "A temporary file for lines of text, on the disk of a folder, which is made."
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile('w+', encoding='utf-8', newline='\n', dir=folder)
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #3ee10aef
 class TargetTable:
@@ -395,11 +437,8 @@ class TargetTable:
         path, # of the table
     ):
         self.path, self.fields, self.used = Path(path), CSV_FIELDS, False
-        every = CSV_FIELDS, _STREAM_FIELDS, _TRACK_FIELDS
-        parts = [self.path.with_name(f'.{self.path.name}.{os.getpid()}.{k}.part') for k in range(len(every))]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.files = {f: open(p, 'w', encoding='utf-8', newline='') for f, p in zip(every, parts)}
-        for fields, file in self.files.items(): file.write(','.join(fields) + '\n')
+        self.rows = {fields: _rows_in(self.path.parent) for fields in (CSV_FIELDS, _STREAM_FIELDS, _TRACK_FIELDS)}
+        for fields, rows in self.rows.items(): rows.write(','.join(fields) + '\n')
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #d69dc823
 @patch
@@ -408,21 +447,21 @@ def add(self:TargetTable,
 ):
     "The targets of one more image."
     self.used, self.fields = True, max(self.fields, _fields([detections]), key=len)
-    for fields, file in self.files.items(): file.write(_csv_rows(detections, fields))
+    for fields, rows in self.rows.items(): rows.write(_csv_rows(detections, fields))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #0c74c411
 @patch
 def close(self:TargetTable,
     empty=False, # also a table to which nothing was added
 ):
-    "Move the table into its place."
+    "Write the table."
     try:
-        for file in self.files.values(): file.close()
-        if self.used or empty: os.replace(self.files[self.fields].name, self.path)
+        if self.used or empty:
+            with whole_file(self.path) as part, open(part, 'w', encoding='utf-8', newline='\n') as out:
+                self.rows[self.fields].seek(0)
+                shutil.copyfileobj(self.rows[self.fields], out)
     finally:
-        for file in self.files.values():
-            with contextlib.suppress(OSError): file.close()
-            Path(file.name).unlink(missing_ok=True)
+        for rows in self.rows.values(): rows.close()
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #f1a1d045
 _SHARD = re.compile(r'\d+-of-\d+')
@@ -454,17 +493,6 @@ def _warn_of_twice(twice, table):
                   f"{out}, move that file out of {table.parent} and make the table again", stacklevel=3)
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #51bac64a
-_COMMON = 'coco.json', 'coco_results.json', 'shard.json'   # written beside results
-
-def _is_damaged(path):
-    "Whether a JSON file that is no result was one: its pictures lie beside it, or it is no JSON."
-    if path.is_dir(): return False
-    if any(_says_so(path.with_name(path.stem + _ENDINGS[kind])) for kind in ('overlay', 'mask')): return True
-    if path.name in _COMMON: return False
-    try: json.JSONDecoder().raw_decode(path.read_text(encoding='utf-8-sig').lstrip())   # one value, or lines of them
-    except (OSError, ValueError): return True
-    return False
-
 def _read_result(path):
     "What `Detections.to_dict` gave; `ValueError` if a file is no whole result."
     if not is_result(path): raise ValueError(f'{path} does not begin as a result')
@@ -480,7 +508,7 @@ def rebuild_table(
     table, count, broken, seen, twice = TargetTable(Path(folder)/'targets.csv'), 0, [], {}, {}
     if paths is None:
         there = (p for p in Path(folder).rglob('*.json') if is_result(p) or _is_damaged(p))
-        paths = sorted(there, key=lambda p: _place(p, folder))
+        paths = sorted(sorted(there), key=lambda p: _place(p, folder))
     try:
         for path in paths:
             try: _take(_read_result(path), path, table, coco, seen, twice)
@@ -524,4 +552,4 @@ def remove_parts(
 ):
     "Throw away the parts of files that a killed run has left."
     for path in (p for f in folders if os.path.isdir(f) for p in Path(f).glob('.*.part')):
-        if re.fullmatch(r'[.](.+[.]\d+([.]\d)?|\d+[.][0-9a-f]{8})[.]part', path.name): path.unlink(missing_ok=True)
+        if re.fullmatch(r'[.]\d+[.][0-9a-f]{8}[.]part', path.name): path.unlink(missing_ok=True)

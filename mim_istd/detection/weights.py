@@ -25,9 +25,9 @@ class WeightsError(ValueError):
 
 # %% ../../nbs/workshop/detection/weights.ipynb #a4262449
 def _bare(model):
-    "The network itself, without what `nn.DataParallel` or `torch.compile` put around it."
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): model = model.module
-    return getattr(model, '_orig_mod', model)
+    "The network itself, without what `nn.DataParallel` and `torch.compile` put around it, in whatever order."
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): return _bare(model.module)
+    return _bare(model._orig_mod) if hasattr(model, '_orig_mod') else model
 
 # %% ../../nbs/workshop/detection/weights.ipynb #4bcef3bf
 def _halved(tensor):
@@ -43,13 +43,15 @@ def save_weights(
     extra=None, # anything JSON can hold: recipe, figures, data
     card=False, # also write `extra` and the config beside it as .json, for reading
     half=False, # as float16 where the numbers fit: half the file, and scores that differ by the rounding
+    lasting=False, # return only when the disk has it, see `write_whole`
 ):
     "Save a network with all that is needed to build it again; the file is written whole or not at all."
     config = asdict(config) if dataclasses.is_dataclass(config) else dict(config)
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in _bare(model).state_dict().items()}
+    state = {k.replace('_orig_mod.', ''): v for k, v in _bare(model).state_dict().items()}   # of compiled parts
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     if half: tensors = {k: _halved(v) for k, v in tensors.items()}
     header = {'format': 'mim_istd', 'config': to_json(config, None), 'extra': to_json(extra or {}, None)}
-    write_whole(path, to_safetensors(tensors, header))
+    write_whole(path, to_safetensors(tensors, header), lasting)
     if card:
         write_whole(Path(path).with_suffix('.json'),
                     (to_json({'config': config, **(extra or {})}, indent=1) + '\n').encode())
@@ -185,7 +187,9 @@ def check_model(
     hint = f'leave model={model!r} out{packaged}, or train it: mim-istd train DATA --model {model}'
     with torch.device('meta'): wanted = getattr(get_model(model), 'config', None)
     wanted = asdict(wanted) if dataclasses.is_dataclass(wanted) else {'model': model}
-    keys = ['model'] if 'model' in config or 'model' in wanted else sorted(wanted.keys() - {'backend'})
+    keys = ['model']
+    if 'model' not in config and 'model' not in wanted:
+        config, keys = asdict(MiMConfig()) | config, sorted(wanted.keys() - {'backend'})
     plain = lambda v: list(v) if isinstance(v, tuple) else v
     if wrong := [k for k in keys if plain(config.get(k)) != plain(wanted.get(k))]:
         what = (f"it is {config.get('model', 'a MiM, as outer and laptop are')}" if keys == ['model'] else

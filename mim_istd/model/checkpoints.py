@@ -37,15 +37,20 @@ def _official_name(name):
 # %% ../../nbs/workshop/model/checkpoints.ipynb #b7b4c17b
 def _weights_of(model): return {n: t for n, t in model.state_dict().items() if not n.endswith('num_batches_tracked')}
 
+def _as_official(model):
+    "Our weights by the authors' names, in their shapes."
+    flat = lambda n, t: t.flatten(0, 1) if n.endswith(('.A_log', '.D')) else t
+    return {_official_name(n): flat(n, t) for n, t in _weights_of(model).items()}
+
 # %% ../../nbs/workshop/model/checkpoints.ipynb #3fd55ba0
 _DEAD = re.compile(r'relative_pos|^mim_backbone\.norm\.|num_batches_tracked$')
 
 def _unwrap(state):
-    "Take off wrappers ('state_dict', 'net', 'model'), the prefix 'module.' and tensors without effect."
+    "Take off wrappers ('state_dict', 'net', 'model'), the prefix 'module.', what is no tensor or has no effect."
     for key in ('state_dict', 'net', 'model'):
         if isinstance(state.get(key), dict): return _unwrap(state[key])
     state = {re.sub(r'^module\.', '', str(k)): v for k, v in state.items()}
-    return {k: v for k, v in state.items() if not _DEAD.search(k)}
+    return {k: v for k, v in state.items() if hasattr(v, 'shape') and not _DEAD.search(k)}
 
 # %% ../../nbs/workshop/model/checkpoints.ipynb #0d56b15e
 _STEM, _FIRST = 'mim_backbone.patch_embed.', 'mim_backbone.stages.0.blocks.0.outer_'
@@ -56,7 +61,7 @@ def _depths(state):
     blocks = {(int(m[1]), int(m[2])) for m in blocks if m}
     if {i for i, _ in blocks} != set(range(4)):
         raise ValueError("this is no checkpoint of the authors' network: no blocks of four stages in it")
-    return tuple(1 + max(j for i, j in blocks if i == stage) for stage in range(4))
+    return tuple(sum(i == stage for i, _ in blocks) for stage in range(4))
 
 # %% ../../nbs/workshop/model/checkpoints.ipynb #d2d14bf2
 def _official_config(state):
@@ -68,18 +73,27 @@ def _official_config(state):
                          sentence_dim=state[_FIRST+'norm1.weight'].shape[0],
                          d_state=state[_FIRST+'attn.A_logs'].shape[-1], inner='first', initial_sentences='stem',
                          ffn='conv' if _FIRST+'norm2.weight' in state else None, scrambled=True)
-    except KeyError as e:
+    except (KeyError, IndexError) as e:
         raise ValueError(f"this is no checkpoint of the authors' network ({e}); expected names like "
                          f"{_FIRST}norm1.weight") from e
 
+# %% ../../nbs/workshop/model/checkpoints.ipynb #96a1995d
+def _shapes(config):
+    "The authors' names of all weights of a network, and the shapes that they have there."
+    try:
+        with torch.device('meta'): return {n: tuple(t.shape) for n, t in _as_official(MiM(config)).items()}
+    except (RuntimeError, ArithmeticError) as e:   # larger than any memory, or of no width
+        raise ValueError(f"this is no checkpoint of the authors' network ({e})") from e
+
 # %% ../../nbs/workshop/model/checkpoints.ipynb #4d3adf2c
 def _check_fit(state, ours):
-    "Refuse a state whose names or shapes are not those of our weights, given under the authors' names."
+    "`ValueError` if names or shapes are not `ours`, from `_shapes`."
     missing, unexpected = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
     if missing or unexpected:
         raise ValueError(f"the checkpoint does not fit: missing {missing or 'nothing'}, unexpected "
                          f"{unexpected or 'nothing'}")
-    wrong = [f"{k} {tuple(state[k].shape)}" for k, t in ours.items() if state[k].numel() != t.numel()]
+    wrong = [f"{k} {tuple(state[k].shape)}, expected {shape}" for k, shape in ours.items()
+             if tuple(state[k].shape) != shape]
     if wrong: raise ValueError(f"the checkpoint does not fit: shapes of {wrong}")
 
 # %% ../../nbs/workshop/model/checkpoints.ipynb #a88bdca3
@@ -100,9 +114,9 @@ def load_official(
     "The authors' checkpoint of either release as a `MiM`; `ValueError` if it is another network's, or none."
     state = path_or_state_dict
     state = _unwrap(state if isinstance(state, dict) else _read(state))
-    model = MiM(_official_config(state))
-    ours = _weights_of(model)
-    _check_fit(state, {_official_name(n): t for n, t in ours.items()})
+    config = _official_config(state)
+    _check_fit(state, _shapes(config))
+    model = MiM(config)
     take = lambda n, t: torch.as_tensor(state[_official_name(n)]).reshape(t.shape)
-    model.load_state_dict({n: take(n, t) for n, t in ours.items()}, strict=False)
+    model.load_state_dict({n: take(n, t) for n, t in _weights_of(model).items()}, strict=False)
     return model.eval()

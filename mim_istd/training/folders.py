@@ -19,9 +19,9 @@ from fastai.basics import (Callback, CancelFitException, CancelValidException, g
                            rank_distrib, to_detach)
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
-from safetensors.torch import save
 
-from ..files import to_json, write_whole
+from ..detection.weights import save_weights
+from ..files import write_whole
 from ..model.network import PRESETS, MiMConfig
 from ..model.configurations import read_config
 from ..model.pyramid import PyramidConfig
@@ -129,6 +129,7 @@ def before_fit(self:RunFolder):
     if s.get('own'): learn.own_steps.load_state(s['own'])
     if s['scaler'] and hasattr(learn, 'scaler'): learn.scaler.load_state_dict(s['scaler'])
     self.rows, self.best, learn.start = s['log'], s['best'], s['epoch']
+    if not rank_distrib(): self.write_log() # a crash may have come between the two
     mbar = getattr(getattr(learn, 'progress', None), 'mbar', None)
     if mbar: mbar.update(0) # a bar that starts in the middle has no beginning to count its time from
     self.state = None
@@ -222,24 +223,20 @@ def write_last(self:RunFolder):
     buffer = io.BytesIO()
     torch.save(self.checkpoint(), buffer)
     write_whole(self.out/'last.pt', buffer.getvalue(), lasting=True)
-    write_whole(self.out/'log.csv', _csv(self.rows))
+    self.write_log()
 
-# %% ../../nbs/workshop/training/folders.ipynb #f8609836
 @patch
-def _validated(self:RunFolder):
-    "The weights that were validated, on the CPU."
-    ema = getattr(self.learn, 'ema', None)
-    weights = (ema.average.module if ema else unwrap(self.learn.model)).state_dict()
-    return {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+def write_log(self:RunFolder): write_whole(self.out/'log.csv', _csv(self.rows))
 
 # %% ../../nbs/workshop/training/folders.ipynb #e19bc2f7
 @patch
 def write_best(self:RunFolder, row):
     "The weights that were validated, with their card."
-    extra = {**self.card, 'epoch': row['epoch'], 'validation': {k: v for k, v in row.items() if k in LOG_COLUMNS[1:7]},
-             'input_size': self.recipe.size if self.recipe.images == 'resize' else None}
-    header = {'format': 'mim_istd', 'config': json.dumps(extra.pop('config')), 'extra': to_json(extra)}
-    write_whole(self.out/'best.safetensors', save(self._validated(), header))
+    ema, size = getattr(self.learn, 'ema', None), self.recipe.size if self.recipe.images == 'resize' else None
+    net = ema.average.module if ema else self.learn.model
+    extra = {k: v for k, v in self.card.items() if k != 'config'}
+    extra |= {'epoch': row['epoch'], 'validation': {k: row[k] for k in LOG_COLUMNS[1:7]}, 'input_size': size}
+    save_weights(net, self.card['config'], self.out/'best.safetensors', extra, lasting=True)
 
 # %% ../../nbs/workshop/training/folders.ipynb #6b2b0ef8
 @patch
@@ -367,14 +364,17 @@ def _go_on(then, done, now, out):
 
 # %% ../../nbs/workshop/training/folders.ipynb #c0519bd5
 class NonFiniteLoss(RuntimeError):
-    "The training diverged: the loss is infinite or NaN. `value`, `epoch`, and `step` or None say where."
+    """The training diverged: the loss is infinite or NaN, or a weight is, and then `value` is None.
+
+    `epoch`, and `step` or None, say where."""
     def __init__(self, value, epoch, step):
         super().__init__(value, epoch, step)
         self.value, self.epoch, self.step = value, epoch, step
     def __str__(self):
         step = '' if self.step is None else f', step {self.step}'
+        what = 'The last step left weights that are no numbers,' if self.value is None else f'The loss is {self.value}'
         kept = ' The checkpoints of the epochs before are intact.' if self.epoch else ''
-        return (f'The loss is {self.value} in epoch {self.epoch}{step}.{kept} Lower lr, set grad_clip, or take '
+        return (f'{what} in epoch {self.epoch}{step}.{kept} Lower lr, set grad_clip, or take '
                 f'precision bf16 or fp32 instead of fp16.')
 
 # %% ../../nbs/workshop/training/folders.ipynb #9bfcaf6f
@@ -389,8 +389,12 @@ class CheckLoss(Callback):
 
     def after_train(self): # recorded steps are not waited for one by one
         if self.learn.captured: self.check(float(self.total), None)
+        whole = [p.detach().isfinite().all() for p in self.learn.model.parameters()]
+        if whole and not torch.stack(whole).all(): self.stop(None, None)
 
     def check(self, value, step):
-        if math.isfinite(value): return
+        if not math.isfinite(value): self.stop(value, step)
+
+    def stop(self, value, step):
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException() # which looks for the rate at which this happens
         raise NonFiniteLoss(value, self.learn.epoch, step)
