@@ -63,7 +63,7 @@ def _usual(data):
 def _asked(args, begun, named):
     "The network and the recipe of a run."
     model = args.model
-    if not model: model = _network(begun) if begun else None if args.weights else 'laptop'
+    if not model and not args.weights: model = _network(begun) if begun else 'laptop'   # else that of the weights
     changes = _given(args, 'epochs', 'batch_size', 'lr', 'seed', 'valid_fraction', 'precision', 'step')
     recipe = _recipe(named, changes)
     if begun and args.recipe and not args.epochs and (before := begun['recipe']['epochs']) != recipe.epochs:
@@ -229,14 +229,24 @@ def _synth(args):
 def _replace_sample(folder):
     "The package's sample set, in place of an earlier one as soon as it is whole."
     from mim_istd.data.synthetic import make_sample_set
-    if folder.exists() and any(folder.iterdir()) and not (folder/'splits'/'sample').is_dir():
-        raise FileExistsError(f'{folder} holds something else than an earlier sample set: choose a new folder')
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix='.mim-istd.') as own:   # nobody else's
         new, old = Path(own)/'new', Path(own)/'old'
         make_sample_set(new)
+        if other := _other_than(new, folder):
+            raise FileExistsError(f'{folder} is no earlier sample set, because of {other}: choose a new folder')
         if folder.exists(): folder.rename(old)
         new.rename(folder)
+
+def _other_than(sample, folder):
+    "What shows that a folder is no earlier sample set; None if it is one, or empty, or not there."
+    inside = lambda d: {p.relative_to(d).as_posix() for p in d.rglob('*')}
+    if not (there := inside(folder)): return
+    if more := sorted(there - inside(sample)): return more[0]
+    call = re.search(r'make_sample_set\(.*\)', (sample/'README.md').read_text(encoding='utf-8'))[0]
+    same = 'README.md' in there and call in (folder/'README.md').read_text(encoding='utf-8', errors='replace')
+    return None if same else 'its README.md'
+
 
 # %% ../nbs/workshop/cli.ipynb #482449cc
 def _export(args):
@@ -378,7 +388,8 @@ def _say(e, given=()):
     own = type(e).__module__.startswith('mim_istd.')
     known = own or isinstance(e, (ValueError, TypeError, OSError, MemoryError))
     file = getattr(e, 'filename2', None) or getattr(e, 'filename', None)
-    if known and file: e = f'{os.fsdecode(file)}: {e.strerror}'   # without the number that Python puts before it
+    if isinstance(e, OSError) and e.strerror:   # without the number that Python puts before it
+        e = (f'{os.fsdecode(file)}: ' if file else '') + e.strerror
     lines = str(e).splitlines() if own else [str(e)]
     if not known or not any(lines): lines = [f'unexpected {type(e).__name__}: {e} (--debug shows where)']
     for line in lines[:5]: complain(_as_options(line, given))

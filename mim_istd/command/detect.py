@@ -6,15 +6,15 @@
 __all__ = ['run_detect', 'run_table', 'run_demo']
 
 # %% ../../nbs/workshop/command/detect.ipynb #c1a0e203
-import contextlib, warnings
+import contextlib, json, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastcore.basics import patch
 
-from .jobs import (_MARK, _check_films, _check_formats, _check_paths, _detectors, _finish_shard,
-    _folders, _formats, _images, _jobs, _linked, _out, _part, _raw, _remove_parts, _settings, _take_up, _tidy,
-    _unfinished, try_to_write)
+from .jobs import (_MARK, _check_films, _check_formats, _check_paths, _detectors, _divided_alike,
+    _finish_shard, _folders, _formats, _images, _jobs, _linked, _out, _part, _raw, _remove_parts, _settings, _take_up,
+    _tidy, _unfinished, try_to_write)
 from .options import build_parser, complain
 from .results import _Lines, _Progress, _Results, _warnings_as_lines
 from ..files import counted
@@ -31,7 +31,8 @@ def run_detect(args):
     detectors = _detectors(args)
     warn_of_scale(detectors[0])
     try_to_write(out)
-    jobs = _part(_jobs(images, [out/name for name in output_names(images)], args.sequence), args.shard)
+    every = _jobs(images, [out/name for name in output_names(images)], args.sequence)
+    jobs = _part(every, args.shard)
     with lock_folder(out), _for_now(args, jobs):
         made = _settings(args, detectors[0])
         kept = _take_up(args, jobs, made)
@@ -39,6 +40,7 @@ def run_detect(args):
         results = _Results(_formats(args), out, ids, args.track or args.moving, made['made_with'], kept)
         status = _detect_all(detectors, jobs, args, len(missing), results)
         status = _after(args, jobs, _Read(raw, args.fps, whole=True), results, status)
+        if args.shard and status != 130: _finish_shard(args, every, status)
         if status != 130: (out/_MARK).unlink(missing_ok=True)
         return status
 
@@ -114,6 +116,7 @@ def _work(detectors, jobs, args, results, lines, processes):
             lines.turn_to(job)
             if isinstance(found, Exception):
                 if args.debug: raise found
+                job.last = None
                 lines.skipped(found)
                 continue
             if processes: targets, (frame, base) = results.take(*found), (found[0].get('frame'), found[1])
@@ -122,6 +125,7 @@ def _work(detectors, jobs, args, results, lines, processes):
                 targets = results.write(found, base)
             if frame is not None: results.add_film(job, base)
             lines.more = base != job.base
+            if lines.more: job.last = frame
             lines.frames, lines.targets = lines.frames + 1, lines.targets + targets
             if lines.more: lines.bar(lines.done, job.first + lines.frames)
         lines.end()
@@ -174,23 +178,45 @@ def _after(args, jobs, read, results, status):
     from mim_istd.detection.outputs import rebuild_table
     place, tracks = {job: i for i, job in enumerate(jobs)}, None   # kept files came first
     films = {base: sorted(mine, key=place.get) for base, mine in results.films.items()}
+    if status != 130: _remove_behind(jobs)
     if args.panning and status == 130: _leave_unlinked(films, 'json' in args.format)
     elif args.track or args.moving:
-        tracks = _track(results.out, args.moving, _shifts(read, films, args.ignore) if args.panning else None)
+        tracks = _track(results, args.moving, _shifts(read, films, args.ignore) if args.panning else {})
         if results.table and (paths := results.paths()): rebuild_table(results.out, paths)
     if 'film' in args.format and status != 130: status = max(status, _draw_films(read, films, tracks))
-    if args.shard and status != 130: _finish_shard(args, jobs, status)
     return status
 
 # %% ../../nbs/workshop/command/detect.ipynb #5fca34a6
-def _track(out, moving, shifts):
-    "Link all films in the results, and say how many tracks there are."
-    from mim_istd.detection.tracks import track_results
-    films = track_results(out, moving, shifts=shifts)
-    for base, tracks in films.items():
-        print(f"{base}: {counted(len(tracks), 'moving '*moving + 'track')}")
+def _remove_behind(jobs):
+    "Remove results of frames that films do not have."
+    from mim_istd.detection.outputs import _ENDINGS, is_result, output_files
+    for job in jobs:
+        for path in job.frames.glob('*.json') if job.last is not None else ():
+            if not path.stem.isdecimal() or int(path.stem) <= job.last or not is_result(path): continue
+            for f in output_files(path.with_suffix(''), _ENDINGS).values(): f.unlink(missing_ok=True)
+
+# %% ../../nbs/workshop/command/detect.ipynb #d81dc5e4
+def _by_film(results):
+    "The JSON files of each film of a run, by its base."
+    place = {key: base for base, jobs in results.films.items() for job in jobs
+             for key in (job.frames, Path(f'{job.base}.json'))}
+    films = {}
+    for path in results.paths():
+        if base := place.get(path) or place.get(path.parent): films.setdefault(base, []).append(path)
     return films
 
+def _track(results, moving, shifts):
+    "Link the films of a run, and say how many tracks there are."
+    from mim_istd.detection.tracks import Linking, _track_film
+    tracks = {}
+    for base, paths in _by_film(results).items():
+        found = [(path, json.loads(path.read_text(encoding='utf-8'))) for path in paths]
+        found.sort(key=lambda f: f[1]['frame'])
+        tracks[base] = _track_film(base, found, moving, Linking(), shifts.get(base))
+        print(f"{base}: {counted(len(tracks[base]), 'moving '*moving + 'track')}")
+    return tracks
+
+# %% ../../nbs/workshop/command/detect.ipynb #747892dc
 def _leave_unlinked(films, resumable):
     "Say that an interrupted run makes no tracks; those of an earlier one are gone."
     complain('note: films are not linked, because --panning would read them once more'
@@ -262,6 +288,9 @@ def run_table(args):
     from mim_istd.detection.exchange import CocoFiles, coco_ids
     from mim_istd.detection.outputs import lock_folder, rebuild_table, remove_parts
     left, ids = _unfinished(folder), args.coco_ids and coco_ids(args.coco_ids)
+    if not (alike := _divided_alike(folder)):
+        complain('the shards are of different files, so some are in none or in two: make them again while none '
+                 'comes or goes')
     with lock_folder(folder):
         remove_parts([folder])
         coco = CocoFiles(folder, ids) if args.coco else None
@@ -272,7 +301,7 @@ def run_table(args):
     if left: complain(f"shards that are missing or not finished: {', '.join(left)}")
     if not count: raise ValueError(f'no result of detect in {folder}: targets.csv is made from its JSON files')
     print(f"{count} {'image or frame' if count == 1 else 'images or frames'} in {folder/'targets.csv'}")
-    return 1 if broken or left else 0
+    return 1 if broken or left or not alike else 0
 
 # %% ../../nbs/workshop/command/detect.ipynb #d698441a
 def _examples():

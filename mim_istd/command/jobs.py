@@ -6,11 +6,11 @@
 __all__ = ['try_to_write']
 
 # %% ../../nbs/workshop/command/jobs.ipynb #b5a5a506
-import contextlib, csv, glob, itertools, json, re
+import contextlib, csv, glob, hashlib, itertools, json, re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .options import complain
+from .options import _METHODS, complain
 from ..files import counted
 
 # %% ../../nbs/workshop/command/jobs.ipynb #7945cf15
@@ -90,9 +90,17 @@ def _raw(args):
     from mim_istd.data.frames import parse_raw
     return args.raw and parse_raw(args.raw, args.raw_endian, args.raw_offset)
 
+# %% ../../nbs/workshop/command/jobs.ipynb #096f2019
+def _check_filter(args):
+    "`ValueError` for an option of networks beside a filter."
+    if args.model not in _METHODS.split(', '): return
+    for name, given in (('overlap', args.overlap is not None), ('precision', args.precision != 'fp32')):
+        if given: raise ValueError(f'--{name} is for networks, and {args.model} is none: leave it out')
+
 # %% ../../nbs/workshop/command/jobs.ipynb #7752561c
 def _check_formats(args):
     "The numbers of --coco-ids, or None. `ValueError` where options do not fit, `ImportError` without an extra."
+    _check_filter(args)
     for name, on in (('--track', args.track or args.moving), ('--format film', 'film' in args.format)):
         if on and args.shard and args.sequence:
             raise ValueError(f'{name} needs all frames of a --sequence, and --shard divides them: leave one out')
@@ -159,6 +167,7 @@ class _Job:
     base: Path                   # of its outputs
     frames: Path                 # folder of the outputs of its frames
     number: int | None = None    # of the file in a sequence
+    last: int | None = None      # last frame of a film that was read to its end
     first: int | None = 0        # frame that a resumed run goes on from; None: the file is done
 
 # %% ../../nbs/workshop/command/jobs.ipynb #56331ecd
@@ -205,11 +214,13 @@ def _part(jobs, shard):
     if all(job.number is None for job in jobs): jobs = sorted(jobs, key=lambda job: natural_order(job.path))
     return jobs[k - 1::n]
 
-def _finish_shard(args, jobs, status):
-    "A file that says that all of a shard was gone through."
+def _finish_shard(args, every, status):
+    "A file that says that all of a shard of these jobs was gone through."
     from mim_istd.files import to_json, write_whole
-    k, n = args.shard
-    write_whole(_out(args)/'shard.json', to_json(dict(shard=k, of=n, files=len(jobs), status=status)) + '\n')
+    (k, n), out = args.shard, _out(args)
+    names = '\n'.join(sorted(job.base.relative_to(out).as_posix() for job in every)).encode(errors='surrogateescape')
+    write_whole(out/'shard.json', to_json(dict(shard=k, of=n, files=len(_part(every, args.shard)), status=status,
+                                               among=hashlib.sha256(names).hexdigest()[:16])) + '\n')
 
 # %% ../../nbs/workshop/command/jobs.ipynb #ef74a7dc
 def _unfinished(folder):
@@ -220,6 +231,11 @@ def _unfinished(folder):
         raise ValueError(f'{folder} holds shards of {counts[0]} and of {counts[1]}, and files would count twice: keep '
                          'those of one run')
     return [f'{k}/{n}' for n in counts for k in range(1, n + 1) if not (folder/f'{k}-of-{n}'/'shard.json').is_file()]
+
+def _divided_alike(folder):
+    "Whether all finished shards of a folder were made of the same files, as far as they say so."
+    said = [json.loads(p.read_text(encoding='utf-8')).get('among') for p in folder.glob('*-of-*/shard.json')]
+    return len({names for names in said if names}) < 2
 
 # %% ../../nbs/workshop/command/jobs.ipynb #2cdd88ad
 def _remove_parts(out, jobs):
@@ -290,21 +306,24 @@ def _check_same(path, found, made):
                          'earlier run, choose another folder with -o, or leave --resume out to begin anew')
 
 # %% ../../nbs/workshop/command/jobs.ipynb #ae188ffe
-def _is_done(job, base, frame, formats, made):
+def _is_done(job, base, frame, formats, made, begun=False):
     "Whether the results of a file, or of a frame of it, are all there."
     from mim_istd.detection.outputs import _plain_name, is_result, output_files
     path = Path(f'{base}.json')
     try: found = json.loads(path.read_text(encoding='utf-8')) if is_result(path) else {}
     except (OSError, ValueError): return False   # cut by a full disk
     if (found.get('image'), found.get('frame')) != (_plain_name(job.path), frame): return False
-    _check_same(path, found, made)
+    try: _check_same(path, found, made)
+    except ValueError:
+        if begun: return False
+        raise
     whole = all(file.is_file() for file in output_files(base, formats).values())
     return whole and job.path.stat().st_mtime <= path.stat().st_mtime
 
 # %% ../../nbs/workshop/command/jobs.ipynb #4804414c
-def _keep(job, formats, made):
+def _keep(job, formats, made, begun):
     "Set where a job goes on; the JSON files that are kept of it."
-    done = lambda base, frame: _is_done(job, base, frame, formats, made)
+    done = lambda base, frame: _is_done(job, base, frame, formats, made, begun)
     if done(job.base, job.number):
         job.first = None
         return [Path(f'{job.base}.json')]
@@ -319,11 +338,16 @@ def _take_up(args, jobs, made):
     "job -> JSON files that are kept of it; without --resume none, and a line if there was a run to go on with."
     from mim_istd.files import to_json, write_whole
     mark, made = _out(args)/_MARK, json.loads(to_json(made))
-    kept = {job: _keep(job, _formats(args), made) for job in jobs} if args.resume else {}
+    same = _reads(mark) == to_json(made)
+    kept = {job: _keep(job, _formats(args), made, same) for job in jobs} if args.resume else {}
     if not args.resume and mark.is_file() and any(Path(f'{job.base}.json').is_file() or job.frames.is_dir()
                                                   for job in jobs):
-        same = mark.read_text(encoding='utf-8') == to_json(made) and 'json' in args.format
         complain(f'note: an earlier run into {mark.parent} was stopped, and this one begins anew'
-                 + '; --resume goes on with it' * same)
+                 + '; --resume goes on with it' * (same and 'json' in args.format))
     write_whole(mark, to_json(made))
     return kept if any(kept.values()) else {}
+
+def _reads(path):
+    "The text of a file; None if there is none."
+    try: return path.read_text(encoding='utf-8')
+    except (OSError, ValueError): return None

@@ -42,8 +42,7 @@ def _labelled(source):
 def _sizes(source):
     "Function that gives the (height, width) of an image of a folder, by its name."
     from mim_istd.data.reading import DataError, read_pixels
-    from mim_istd.data.sets import SUFFIXES
-    files = {p.stem: p for p in source.iterdir() if p.suffix.lower() in SUFFIXES} if source.is_dir() else {}
+    files = {p.stem: p for p in _files(source)} if source.is_dir() else {}
     def size(name):
         if name not in files: raise DataError(f'The labels {name}.txt have no image in {source}')
         return read_pixels(files[name]).shape

@@ -53,6 +53,7 @@ def refuse(self:_Parser, rest):
     import difflib
     word = next((w.partition('=')[0] for w in rest if w.startswith('-')), None)
     if word is None: self.error(f'{rest[0]!r} is one argument too many')
+    if Path(word).exists(): self.error(f'no option {word}; the file of this name is ./{word}')
     near = difflib.get_close_matches(word, self._option_string_actions, 1)
     self.error(f'no option {word}' + (f', perhaps {near[0]}' if near else ''))
 
@@ -121,6 +122,7 @@ no result could be written any more, 130 interrupted (Ctrl-C or SIGTERM)."""
 
 # %% ../../nbs/workshop/command/options.ipynb #bfcc1fb1
 _TRAIN = """examples:
+  mim-istd synth data/sample --sample      the sample set, where it is not there yet
   mim-istd train data/sample --recipe sample --out runs/first
   mim-istd train NUAA-SIRST --lists idx_427 --model laptop --recipe quick --out runs/nuaa
   mim-istd train NUAA-SIRST --lists idx_427 --out runs/nuaa --resume
@@ -159,7 +161,8 @@ input 'image': float32 (batch, 1, height, width), raw grey values; output 'score
 The file is compared with PyTorch after it was written; it is removed if they differ by 1e-4 in any pixel
 (by 0.05 with 16 bits, 0.5 with 8). With 8 bits a few pixels at the edges of targets may change by as much, IoU and Pd
 hardly do; file_figures in mim_istd.export.quantized measures them on a set. The ranges of the 8 bits come from images:
-give some of your own by --images, none of a test; without it the package's three decide, whatever yours are like."""
+give some of your own by --images, none of a test; without it the package's three and
+made-up ones decide, whatever yours are like."""
 
 # %% ../../nbs/workshop/command/options.ipynb #1140feb6
 _WEIGHTS = """examples:
@@ -167,7 +170,8 @@ _WEIGHTS = """examples:
   mim-istd weights outer              all that is known of one: images, recipe, figures, known failures
   mim-istd weights runs/mine          the same of a training of your own
 
-IoU, nIoU and Pd in per cent, Fa in 1e-6; nbs/book/09_metrics explains the protocols."""
+IoU, nIoU and Pd in per cent, Fa in 1e-6; the chapter on metrics (nbs/book/09_metrics in the repository) explains
+the protocols."""
 
 # %% ../../nbs/workshop/command/options.ipynb #0566025a
 _CALIBRATE = """examples:
@@ -185,7 +189,8 @@ _TABLE = """examples:
   mim-istd table detections --coco    … and coco.json, coco_results.json
 
 OUT/targets.csv is written from the JSON files that 'mim-istd detect' has left in OUT and its subfolders. If these are
-the shards of one run, it is said which are missing or not finished, and the status is 1."""
+the shards of one run, it is said which are missing or not finished, or that they are not of the same files, and the
+status is 1."""
 
 # %% ../../nbs/workshop/command/options.ipynb #04a37b36
 _DEMO = """Three infrared images that come with the package, and one second of film if 'mim_istd[video]' is installed,
@@ -290,7 +295,8 @@ def _add_ignore(p):
 
 def _add_black_hot(p):
     p.add_argument('--black-hot', action='store_true',
-                   help='what is hot is dark in the images: show them turned round')
+                   help='what is hot is dark in the images, and the weights know it bright, as those of the package '
+                        'do: show the images turned round')
 
 def _add_point(p):
     p.add_argument('--operating-point', metavar='NAME|P', type=_name_or_probability,
@@ -326,9 +332,10 @@ def _add_detect(commands):
 # %% ../../nbs/workshop/command/options.ipynb #f8ef1831
 def _add_speed(p):
     p.add_argument('--device', help="'cpu', 'cuda', 'cuda:1'; several, as 'cuda:0,cuda:1', share the images, and "
-                                    "'all' is all GPUs (default: a GPU if there is one)")
+                                    "'all' is all GPUs; for many images a command for each GPU, with --shard, is "
+                                    'faster (default: a GPU if there is one)')
     p.add_argument('--precision', choices=('fp32', 'tf32', 'bf16'), default='fp32',
-                   help='on a GPU, how exactly scores are computed (default: fp32, for which the default '
+                   help='how exactly scores are computed; tf32 is for GPUs (default: fp32, for which the default '
                         'network has the fastest kernels)')
     p.add_argument('--jobs', type=_between(int, 0, _ANY), metavar='N',
                    help='processes that read and write files beside the network, at most four for each core; 0: none '
@@ -414,7 +421,7 @@ _RECIPES = 'quick', 'long', 'any', 'sample', 'paper', 'mdvsfa', 'iaanet'
 def _add_train(commands):
     p = _command(commands, 'train', 'train a network on a folder of images and masks', _TRAIN)
     _add_data(p)
-    p.add_argument('--out', default='runs/run', help='run folder: checkpoints, log, recipe (default: runs/run)')
+    p.add_argument('-o', '--out', default='runs/run', help='run folder: checkpoints, log, recipe (default: runs/run)')
     p.add_argument('--model', '--preset', metavar='NAME', type=_name_among(_NETWORK_NAMES),
                    help=f'network: {_NETWORKS} (default: laptop; --preset is its older name)')
     p.add_argument('--weights', type=_weights,
@@ -428,7 +435,7 @@ def _add_train(commands):
     p.add_argument('--minutes', type=_between(float, 0, _ANY),
                    help='stop early, at the end of an epoch; --resume goes on')
     p.add_argument('--save-every', type=_between(int, 1, _ANY), default=1, metavar='EPOCHS',
-                   help='epochs from one checkpoint to the next')
+                   help='epochs from one checkpoint to the next (default: 1)')
     _add_device(p)
     _add_ignore(p)
     p.add_argument('--resume', action='store_true',

@@ -233,9 +233,10 @@ def tell(self:_Lines):
 
 @patch
 def _tell(self:_Lines, what, error):
-    path = str(self.current.path)
-    complain(f"{what.removesuffix(' of')}: {error}" if path in str(error)
-             else f'{what} {path}: {error or type(error).__name__}')
+    path, file = str(self.current.path), getattr(error, 'filename', None)
+    said = f'{file}: {error.strerror}' if file else str(error)   # without the number that Python puts before it
+    complain(f"{what.removesuffix(' of')}: {said}" if path in said
+             else f'{what} {path}: {said or type(error).__name__}')
 
 # %% ../../nbs/workshop/command/results.ipynb #8aca1d49
 @patch

@@ -6,8 +6,10 @@
 __all__ = ['COLUMNS', 'detect_file', 'describe', 'write_results', 'make_page', 'run_serve']
 
 # %% ../../nbs/workshop/command/serve.ipynb #fb727e4b
-import contextlib, copy, dataclasses, socket, tempfile
+import contextlib, copy, dataclasses, os, socket, tempfile, time
 from pathlib import Path
+
+import numpy as np
 
 from ..data.sets import SUFFIXES
 from ..detection.detector import Detector
@@ -20,6 +22,7 @@ def detect_file(
     path, # image, stack or film
     most=300, # frames to look at
     progress=None, # called with the number of frames that are done
+    shown=None, # how many frames, the surest, keep their pixels, those of others being 0; None: all
 ): # (list of `Detections`, what should be said about them)
     "The targets of all frames of one file; `ValueError` if there is none that can be read."
     found, lost, more = [], [], False   # lost: (frames before it, error)
@@ -28,10 +31,25 @@ def detect_file(
             if more := len(found) + len(lost) == most: break
             if isinstance(one, Exception): lost.append((len(found), one))
             else: found.append(dataclasses.replace(one, name=Path(path).name))   # not where the page keeps it
+            if shown is not None: _without_pixels(found, shown)
             if progress: progress(len(found))
     said = _what_is_not_there(lost, len(found), most if more else None).replace(str(path), Path(path).name)
     if not found: raise ValueError(said)
     return found, said
+
+# %% ../../nbs/workshop/command/serve.ipynb #7f8a7ba6
+def _surest(found, most):
+    "Of many frames those with the highest peaks, in their order"
+    by_peak = sorted(found, key=lambda d: -max((t.peak for t in d.targets), default=0))[:most]
+    return [d for d in found if any(d is other for other in by_peak)]
+
+def _without_pixels(found, shown):
+    "Take the pixels of all frames but the surest `shown`."
+    kept = _surest(found, shown)
+    for i, d in enumerate(found):
+        if any(d is other for other in kept) or not any(d.image.strides): continue
+        pixels = {k: getattr(d, k) for k in ('image', 'mask', 'score')}
+        found[i] = dataclasses.replace(d, **{k: np.broadcast_to(a.dtype.type(0), a.shape) for k, a in pixels.items()})
 
 # %% ../../nbs/workshop/command/serve.ipynb #6f7e8cd7
 def _what_is_not_there(lost, found, most):
@@ -45,16 +63,12 @@ def _what_is_not_there(lost, found, most):
 
 # %% ../../nbs/workshop/command/serve.ipynb #a871b177
 COLUMNS = ['frame', 'x, px', 'y, px', 'area, px', 'peak', 'SCR']
+_SHOWN = 12   # frames of a film
 
 def _row(found, target):
     scr = target['scr'] if target['scr'] is not None else '–'
     return [found.get('frame', ''), round(target['x'], 1), round(target['y'], 1), target['area'],
             round(target['peak'], 2), scr]
-
-def _surest(found, most):
-    "Of many frames those with the highest peaks, in their order"
-    by_peak = sorted(found, key=lambda d: -max((t.peak for t in d.targets), default=0))[:most]
-    return [d for d in found if any(d is other for other in by_peak)]
 
 def _caption(found): return ('' if found.frame is None else f'frame {found.frame}: ') + f'{len(found)} found'
 
@@ -90,10 +104,10 @@ def _look(detector, folder):
         if path is None: return '', gradio.Gallery([], selected_index=None), [], None
         own = copy.copy(detector)   # the sliders of one visitor are not those of another
         own.threshold, own.min_area = threshold, int(min_area)
-        try: found, said = detect_file(own, path, progress=lambda n: progress((n, None), unit='frames'))
+        try: found, said = detect_file(own, path, progress=lambda n: progress((n, None), unit='frames'), shown=_SHOWN)
         except (OSError, ValueError, TypeError, MemoryError) as e:
             raise gradio.Error(str(e), print_exception=False) from e
-        shown = [(d.overlay(), _caption(d)) for d in _surest(found, 12)]
+        shown = [(d.overlay(), _caption(d)) for d in _surest(found, _SHOWN)]
         rows = [_row(d, t) for d in (f.to_dict() for f in found) for t in d['targets']]
         gallery = gradio.Gallery(shown, selected_index=0)   # the first in full, the others below it
         return describe(found, said), gallery, rows, write_results(found, tempfile.mkdtemp(dir=folder))
@@ -132,19 +146,37 @@ def _check_port(port):
     except OSError as e:
         raise OSError(f'--port {port} cannot be had ({e.strerror}): take another, or leave it out') from e
 
+# %% ../../nbs/workshop/command/serve.ipynb #c41de4bf
+@contextlib.contextmanager
+def _own_folder():
+    "A folder for all files of a page, as long as there is the page."
+    before = os.environ.get('GRADIO_TEMP_DIR')
+    with tempfile.TemporaryDirectory(prefix='mim-istd-') as folder:
+        os.environ['GRADIO_TEMP_DIR'] = folder
+        try: yield folder
+        finally:
+            del os.environ['GRADIO_TEMP_DIR']
+            if before is not None: os.environ['GRADIO_TEMP_DIR'] = before
+
 # %% ../../nbs/workshop/command/serve.ipynb #684a68b6
 def _detector(args):
     "The detector that the page asks."
     return Detector(args.weights, args.device, model=args.model, black_hot=args.black_hot)
+
+def _wait(page):
+    "Until Ctrl-C, which gradio's own function would keep for itself, or until the page is closed."
+    while page.is_running: time.sleep(.1)
 
 def run_serve(args):
     "mim-istd serve"
     detector = _detector(args)
     _check_port(args.port)
     import gradio
-    folder = tempfile.TemporaryDirectory(prefix='mim-istd-')
-    with folder, contextlib.closing(make_page(detector, folder.name)) as page:
-        _, address, _ = page.launch(server_name='127.0.0.1', server_port=args.port, prevent_thread_lock=True,
-                                    quiet=True, show_error=True, allowed_paths=[folder.name], inbrowser=args.open)
+    with _own_folder() as folder, contextlib.ExitStack() as leaving:
+        page = make_page(detector, folder)
+        leaving.callback(page.close, verbose=False)
+        # said in full, because gradio's variables, such as GRADIO_SHARE, would open the page to others
+        _, address, _ = page.launch(server_name='127.0.0.1', share=False, server_port=args.port, inbrowser=args.open,
+                                    prevent_thread_lock=True, quiet=True, show_error=True, allowed_paths=[folder])
         print(f'open {address} in a browser; Ctrl-C ends it', flush=True)
-        page.block_thread()
+        _wait(page)
