@@ -161,8 +161,8 @@ input 'image': float32 (batch, 1, height, width), raw grey values; output 'score
 The file is compared with PyTorch after it was written; it is removed if they differ by 1e-4 in any pixel
 (by 0.05 with 16 bits, 0.5 with 8). With 8 bits a few pixels at the edges of targets may change by as much, IoU and Pd
 hardly do; file_figures in mim_istd.export.quantized measures them on a set. The ranges of the 8 bits come from images:
-give some of your own by --images, none of a test; without it the package's three and
-made-up ones decide, whatever yours are like."""
+give some of your own by --images, none of a test; without it the package's three
+and made-up ones decide, whatever yours are like."""
 
 # %% ../../nbs/workshop/command/options.ipynb #1140feb6
 _WEIGHTS = """examples:

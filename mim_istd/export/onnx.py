@@ -404,7 +404,7 @@ def export_onnx(
     path, # .onnx file to write
     standardize=True, # False: the file takes images that are standardized already
     bits=32, # or 16 or 8, see `with_bits`
-    images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's
+    images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's and made-up ones
 ):
     "Write a network as an ONNX file for images of any size."
     check_bits(_model_of(detector), bits)   # before a minute's work

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from ..data.examples import example_images
 from ..data.sets import IRSTDataset, standardize
+from ..data.synthetic import BACKGROUNDS, synthesize_scene
 from ..detection.calibration import judge_all
 from ..detection.detector import as_grey
 from ..files import to_json, write_whole
@@ -125,19 +126,31 @@ def check_bits(
 # %% ../../nbs/workshop/export/quantized.ipynb #9ad81bd9
 def _facts(model): return {p.key: p.value for p in model.metadata_props}
 
+def _as_taken(model, images):
+    "Raw images in the form that the file takes"
+    return [standardize(i) if _facts(model).get('standardize') == 'false' else i for i in images]
+
+def _own_images(): return [as_grey(p) for p in example_images()]
+
+def _scenes(count=27):
+    "Made-up images with three targets each, on every kind of background"
+    kinds = list(BACKGROUNDS)
+    return [synthesize_scene(k, shape=(256, 256), background=kinds[k % len(kinds)], targets=3).image
+            for k in range(count)]
+
 def _calibration_images(model, images):
-    "The images given, or the package's, in the form that the file takes"
-    images = [as_grey(p) for p in example_images()] if images is None else list(images)
+    "The images given, or the package's and made-up ones, in the form that the file takes"
+    images = [*_own_images(), *_scenes()] if images is None else list(images)
     if not images: raise ValueError('images is empty: 8 bits need at least one image (H, W) to find ranges on')
     for i in images:
         if np.ndim(i) != 2: raise ValueError(f'an image has the shape {np.shape(i)}; give raw arrays (H, W)')
-    return [standardize(i) if _facts(model).get('standardize') == 'false' else i for i in images]
+    return _as_taken(model, images)
 
 # %% ../../nbs/workshop/export/quantized.ipynb #e1119298
 def with_bits(
     model, # `onnx.ModelProto` of 32 bits
     bits=32, # 32: as it is; 16: weights; 8: convolutions of decoder, ascent and head, other weights 16
-    images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's
+    images=None, # raw (H, W), to find the ranges of 8 bits on, none of a test; None: the package's and made-up ones
 ) -> onnx.ModelProto:
     "The same network with fewer bits; the metadata say how many."
     if bits not in BITS: raise ValueError(f'bits={bits!r} is none of {BITS}')
@@ -184,7 +197,7 @@ def largest_change(
     reference, # the .onnx file to compare with
 ) -> float:
     "The largest change of a score on the package's images."
-    a, b, images = opened(path), opened(reference), _calibration_images(onnx.load(path), None)
+    a, b, images = opened(path), opened(reference), _as_taken(onnx.load(path), _own_images())
     return max(float(abs(score_of(a, i) - score_of(b, i)).max()) for i in images)
 
 # %% ../../nbs/workshop/export/quantized.ipynb #0b06ccc9
