@@ -158,11 +158,11 @@ _EXPORT = """examples:
   mim-istd export -o model.pt2 --size 512 640                a torch.export program for one image size
 
 input 'image': float32 (batch, 1, height, width), raw grey values; output 'score': the probability of each pixel.
-The file is compared with PyTorch after it was written; it is removed if they differ by 1e-4 in any pixel
-(by 0.05 with 16 bits, 0.5 with 8). With 8 bits a few pixels at the edges of targets may change by as much, IoU and Pd
-hardly do; file_figures in mim_istd.export.quantized measures them on a set. The ranges of the 8 bits come from images:
-give some of your own by --images, none of a test; without it the package's three
-and made-up ones decide, whatever yours are like."""
+The file is compared with PyTorch, on the package's images, after it was written; it is removed if they differ by 1e-4
+in any pixel (by 0.05 with 16 bits, 0.5 with 8). On other images a few pixels at the edges of targets may change by
+more with 8 bits. IoU and Pd hardly do; file_figures in mim_istd.export.quantized measures them on a set. The ranges of
+the 8 bits come from images: give some of your own by --images, none of a test; without it the package's three and
+made-up ones decide, whatever yours are like."""
 
 # %% ../../nbs/workshop/command/options.ipynb #1140feb6
 _WEIGHTS = """examples:
@@ -532,7 +532,7 @@ def _add_export(commands):
                         'size of the image (default: 32)')
     p.add_argument('--images', metavar='FOLDER',
                    help='with --bits 8: images to find its ranges on, none of a test (default: the three of the '
-                        'package)')
+                        'package and made-up ones)')
     p.add_argument('--standardized', action='store_true',
                    help='for images that are standardized already; such a file is not compared')
     p.add_argument('--no-check', action='store_true', help='do not compare the file with PyTorch')

@@ -361,7 +361,11 @@ def _read_pnm(path):
         if there < end: raise DataError(f'{there} of {end} bytes are there')
         f.seek(end)
         if f.read(16).strip(): raise DataError('more bytes than its header says; save each image as its own file')
-    return np.fromfile(path, dtype, n, offset=begin).reshape(shape)
+    values = np.fromfile(path, dtype, n, offset=begin)
+    if values.max(initial=0) > top:
+        raise DataError(f'values up to {values.max()}, and its header ends at {top}'
+                        + '; perhaps its bytes are in the wrong order'*(top > 255))
+    return values.reshape(shape)
 
 # %% ../../nbs/workshop/data/reading.ipynb #451b095a
 def _has_channels(a): return a.ndim > 2 and a.shape[-1] <= 4

@@ -113,7 +113,10 @@ def _context(
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p234914a
 class Processes:
-    "Processes that read before a detector and finish behind it."
+    """Processes that read before a detector and finish behind it, for `Detector.stream(…, processes=there)`.
+
+    `read` and `then` are functions of a module, and a program that starts processes has `if __name__ == '__main__':`.
+    After an interrupt `hasten` ends them, and `rest` gives what they have finished."""
     def __init__(self,
         count, # of processes
         read, # function that yields the frames of a source; it and the sources are sent to other processes
