@@ -362,7 +362,7 @@ def _read_pnm(path):
         f.seek(end)
         if f.read(16).strip(): raise DataError('more bytes than its header says; save each image as its own file')
     values = np.fromfile(path, dtype, n, offset=begin)
-    if values.max(initial=0) > top:
+    if top < np.iinfo(dtype).max and values.max(initial=0) > top:
         raise DataError(f'values up to {values.max()}, and its header ends at {top}'
                         + '; perhaps its bytes are in the wrong order'*(top > 255))
     return values.reshape(shape)
