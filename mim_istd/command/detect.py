@@ -28,6 +28,7 @@ def run_detect(args):
     from mim_istd.detection.outputs import lock_folder, output_names
     images, missing = _images(args, raw)
     _check_films(args, [path for path, _ in images], raw)
+    _begin_early(args, [path for path, _ in images])
     detectors = _detectors(args)
     warn_of_scale(detectors[0])
     try_to_write(out)
@@ -95,16 +96,27 @@ def _process_count(gpus, cores, files, films, asked=None):
     return max(0, min(asked, 4*cores) if films else min(asked, 4*cores, files))
 
 # %% ../../nbs/workshop/command/detect.ipynb #119891a5
+def _has_films(args, paths):
+    "Whether there are files of many frames."
+    from mim_istd.data.frames import VIDEO_SUFFIXES
+    return bool(args.raw) or any(path.suffix.lower() in VIDEO_SUFFIXES for path in paths)
+
 def _processes(args, detectors, jobs, made):
     "`Processes` that read and write, or None."
-    from mim_istd.data.frames import VIDEO_SUFFIXES
     from mim_istd.detection.processes import Processes
     from mim_istd.training.steps import own_cores
-    films = bool(args.raw) or any(job.path.suffix.lower() in VIDEO_SUFFIXES for job in jobs)
     gpus = sum(d.device.type == 'cuda' for d in detectors)
-    count = _process_count(gpus, own_cores(), len(jobs), films, args.jobs)
+    count = _process_count(gpus, own_cores(), len(jobs), _has_films(args, (job.path for job in jobs)), args.jobs)
     if count < 1: return None
     return Processes(count, _Read(_raw(args), args.fps), detectors[0], _Write(_formats(args), made))
+
+# %% ../../nbs/workshop/command/detect.ipynb #17f0f000
+def _begin_early(args, paths):
+    "Begins what processes will be copies of, if there will probably be any."
+    from mim_istd.detection.processes import stand_by
+    gpu = args.device != 'cpu' and any(Path('/dev').glob('nvidia[0-9]*'))
+    cores = 3   # enough for one process, if there is work for any
+    if _process_count(gpu, cores, len(paths), _has_films(args, paths), args.jobs): stand_by()
 
 # %% ../../nbs/workshop/command/detect.ipynb #57b205c3
 def _work(detectors, jobs, args, results, lines, processes):
