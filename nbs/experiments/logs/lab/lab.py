@@ -123,6 +123,15 @@ def fill(o, images):
     images.late = []
     return images
 
+def fill_soft(o, images, sets):
+    "Puts what other networks say of each image beside its mask."
+    at = 0
+    for s in sets:
+        file = Path(o.data)/f'soft_{s}.pt'
+        while not file.exists(): time.sleep(.2)
+        p = torch.load(file); n = p.numel()
+        images.soft[at:at+n].copy_(p); at += n
+
 # ---- figures
 _flags = threading.Lock()
 
@@ -167,13 +176,14 @@ class Bench:
         self.train, self.valid = (load(o, part, job['train'], self.device) for part in ('train', 'valid'))
         net, _ = initial_state(job, 0, self.recipe.prior)
         self.model = net.to(self.device).train()
+        self.train.soft = torch.zeros_like(self.train.masks) if job.get('soft') else None
         self.windows = WindowsOnDevice(self.train, self.recipe, epoch_order)
         optimizer = capturable_optimizer(parameter_groups(self.model, self.recipe), self.recipe, self.device)
         loss = SupervisedLoss(SumLoss(self.recipe.loss), getattr(net, 'supervision', ()))
         t = time.time()
         self.step = WholeStep(self.model, loss, self.windows, optimizer, job['steps'],
                               compiled=job.get('compiled', True) and self.device.type == 'cuda')
-        if job.get('aug'): wide.widen_step(self.step, **wide.WIDE[job['aug']])
+        if job.get('aug'): wide.widen_step(self.step, **wide.WIDE[job['aug']], **dict(soft=job['soft']) if job.get('soft') else {})
         self.windows.set_epoch(0)
         for place, new in zip(self.step.plan, self.windows.plan().tensors()): place.copy_(new)
         if self.device.type == 'cuda': self.step.record()
@@ -205,7 +215,7 @@ class Bench:
         losses = self.step.losses[:steps].cpu().numpy()
         seconds = time.time() - t - aside
         self.step.swap()
-        result = dict(name=name, model=self.job['model'], train=self.job['train'], aug=self.job.get('aug', 'plain'), changes=self.job.get('changes', {}), lr=lr,
+        result = dict(name=name, model=self.job['model'], train=self.job['train'], aug=self.job.get('aug', 'plain'), **dict(soft=self.job['soft']) if self.job.get('soft') else {}, changes=self.job.get('changes', {}), lr=lr,
                       seed=seed, steps=steps, batch=recipe.batch_size, size=recipe.size, images=len(self.train),
                       parameters=sum(p.numel() for p in self.model.parameters()),
                       gpu=torch.cuda.get_device_name() if cuda else 'cpu',
@@ -220,6 +230,7 @@ class Bench:
     def ready(self):
         "Fills what was missing."
         fill(self.o, self.train), fill(self.o, self.valid)
+        if self.job.get('soft'): fill_soft(self.o, self.train, self.job['train'])
         return self
 
     def end(self, seed, result):

@@ -7,36 +7,41 @@ import torch.nn.functional as F
 def _uniform(B, low, high, device): return torch.rand(B, 1, 1, 1, device=device)*(high - low) + low
 def _some(B, share, device): return torch.rand(B, 1, 1, 1, device=device) < share
 
-def _sample(images, index, y, x):
-    "Standardized pixels and the mask at real places (B, S, S), bilinear, mirrored beyond the borders."
+def _sample(images, index, y, x, planes):
+    "Planes such as pixels and masks at real places (B, S, S), bilinear, mirrored beyond the borders."
     H, W = images.sizes[index][..., None, None].unbind(1)
     first = images.first[index][:, None, None]
     reflect = lambda at, n: torch.minimum(at % (2*n), 2*n - 1 - at % (2*n))
     y0, x0 = y.floor(), x.floor()
-    fy, fx, image, mask = y - y0, x - x0, 0, 0
+    fy, fx, found = y - y0, x - x0, [0]*len(planes)
     for dy, wy in ((0, 1 - fy), (1, fy)):
         for dx, wx in ((0, 1 - fx), (1, fx)):
             at = first + reflect(y0.long() + dy, H)*W + reflect(x0.long() + dx, W)
-            image, mask = image + wy*wx*images.pixels[at].float(), mask + wy*wx*images.masks[at].float()
-    return image, mask
+            found = [f + wy*wx*p[at].float() for f, p in zip(found, planes)]
+    return found
 
-def cut_scaled(images, index, rows, gain, scale):
-    "As `cut_windows`, about the window's middle drawn `scale` (B,) times as far apart; scale 1 is the window itself."
+def cut_scaled(images, index, rows, gain, scale, soft=0.):
+    """As `cut_windows`, about the window's middle drawn `scale` (B,) times as far apart; scale 1 is the window itself.
+
+    `soft` of the mask is what other networks say."""
+    planes = [images.pixels, images.masks, *([images.soft] if soft else [])]
     S, f = images.side, scale[:, None, None]
     i = torch.arange(S, device=rows.device, dtype=torch.float32) - (S - 1)/2
     a, b, c = rows.float()[..., None, None].unbind(2)
     places = lambda oy, ox: (a*(f[:, None]*(i[:, None] + oy) + (S - 1)/2) + b*(f[:, None]*(i + ox) + (S - 1)/2) + c).unbind(1)
     spread = ((f[:, None] - 1).clamp(min=0)/f[:, None])/4  # several looks where pixels are skipped
-    image, mask = 0, 0
+    found = [0]*len(planes)
     for sy in (-1, 1):
         for sx in (-1, 1):
             y, x = places(sy*spread, sx*spread)
-            p, m = _sample(images, index, y, x)
-            image, mask = image + p/4, mask + m/4
+            found = [f + p/4 for f, p in zip(found, _sample(images, index, y, x, planes))]
+    image, mask, *said = found
     mean, std = images.statistics[index].float()[..., None, None].unbind(1)
     image = ((image - mean)/std).nan_to_num(0, 0, 0)
     factor, summand = gain[..., None, None].unbind(1)
-    return (image*factor + summand)[:, None], (mask > 0.4).float()[:, None]
+    mask = (mask > 0.4).float()
+    if said: mask = mask + soft*(said[0]/255 - mask)
+    return (image*factor + summand)[:, None], mask[:, None]
 
 def blur(x, sigma):
     "Gaussian of `sigma` (B, 1, 1, 1) px, 5 taps, border repeated."
@@ -136,14 +141,14 @@ def distract(x, y, share):
     use = (_some(B, share, device) & free).float()
     return x + use*thing, y
 
-def widen_step(step, share=.5, octaves=1., photo=1., contrast=0., pasted=0., pastes=1, things=0.):
+def widen_step(step, share=.5, octaves=1., photo=1., contrast=0., pasted=0., pastes=1, things=0., soft=0.):
     "Makes a `WholeStep` see wide windows: `share` of them at another size, up to so many octaves away."
     def batch():
         B = step.recipe.batch_size
         at = (step.step % len(step.windows))*B + torch.arange(B, device=step.device)
         index, rows, gain = (t[at] for t in step.plan)
         scale = torch.where(torch.rand(B, device=step.device) < share, 2**((torch.rand(B, device=step.device)*2 - 1)*octaves), 1.)
-        x, y = cut_scaled(step.windows.images, index, rows, gain, scale)
+        x, y = cut_scaled(step.windows.images, index, rows, gain, scale, soft)
         x = photometric(x, photo) if photo else x
         x = local_contrast(x, contrast) if contrast else x
         if things: x, y = distract(x, y, things)
