@@ -6,7 +6,7 @@
 __all__ = ['target_scr', 'Target', 'find_targets', 'Detector']
 
 # %% ../../nbs/book/12_detection.ipynb #ca2bfc92
-import math, os
+import contextlib, math, os
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,7 +196,7 @@ def _load(self:Detector, weights, name):
     # a copy that cannot be trained
     self.model = (for_inference if self.device.type == 'cpu' else for_gpu)(network)
     if self.device.type == 'cuda' and not self.card.get('input_size'):
-        self.on_device = DeviceScores(self.model, self.device, self.precision)
+        self.on_device = DeviceScores(self.model, self.device, self.precision, self.shown_shape)
 
 # %% ../../nbs/book/12_detection.ipynb #cf30d92b
 @patch
@@ -307,11 +307,18 @@ def _score(self:Detector, grey):
 
 # %% ../../nbs/book/12_detection.ipynb #e9bbec22
 @patch
+def _in_one_pass(self:Detector, shape):
+    "Whether a GPU scores an image of this size as a whole, resized there if need be."
+    return self.on_device is not None and min(*shape, *self.shown_shape(shape)) >= 16 and not self.tile_for(shape)
+
+@patch
 def score(self:Detector,
     grey, # (H, W), in its own range
 ) -> np.ndarray: # (H, W) float32, probability of being target
     "The score map of one image."
     if self.scale == 1: return self._score(grey)
+    if self._in_one_pass(grey.shape):
+        with contextlib.suppress(MemoryError): return self._score_there(_light(grey))   # or else in tiles
     score = self._score(resized(grey, self.shown_shape(grey.shape)))
     return say_tiles(_scores_at(score, grey.shape), getattr(score, 'tiles', None))
 
@@ -322,11 +329,15 @@ def _score_part(self:Detector, x):
     return _on_host(self.score_batch([_at_least_16(x)])[0])[:x.shape[0], :x.shape[1]]
 
 @patch
-def _score_whole(self:Detector, grey):
-    if self.on_device is None or min(grey.shape) < 16: return self._score_part(standardize(grey))
+def _score_there(self:Detector, grey):
     score, = self.on_device.start([grey])()
     if isinstance(score, Exception): raise score
     return score
+
+@patch
+def _score_whole(self:Detector, grey): # as the network sees it
+    if self.on_device is None or self.scale != 1 or min(grey.shape) < 16: return self._score_part(standardize(grey))
+    return self._score_there(grey)
 
 # %% ../../nbs/book/12_detection.ipynb #bff24389
 @patch
@@ -403,13 +414,7 @@ def start(self:Detector,
     images, # of one size (H, W), grey, in their own range; for a detector that has `on_device`
 ): # function that waits, and returns a score map (≥ H, ≥ W), or an exception, for each
     "Begin to score images together on a GPU."
-    shape = images[0].shape
-    small = self.shown_shape(shape)
-    shown = images if self.scale == 1 else [resized(i, small) for i in images]
-    wait = self.on_device.start([_at_least_16(_light(i)) for i in shown])
-    if self.scale == 1: return wait
-    whole = lambda s: s if isinstance(s, Exception) else _scores_at(s[:small[0], :small[1]], shape)
-    return lambda: [whole(score) for score in wait()]
+    return self.on_device.start([_at_least_16(_light(i)) for i in images])
 
 # %% ../../nbs/book/12_detection.ipynb #2218e8c3
 @patch

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ..data.sets import image_statistics
 from .processor import _write_in_place, fold_norms
-from ..measure.evaluation import torch_device
+from ..measure.evaluation import resize_logits, torch_device
 from ..model.block import MiMBlock
 from ..model.scan import _module
 from ..model.ss2d import SS2D
@@ -259,20 +259,29 @@ class DeviceScores:
         network, # in evaluation mode, on the device
         device, # of the network
         precision='fp32', # of `PRECISIONS`
+        shown=None, # function of the size (H, W) of an image: the size at which the network sees it; None: the same
         **how, # of `Recorded`
     ):
         self.network, self.device, self.precision = network, torch.device(device), check_precision(precision)
+        self.shown = shown or (lambda size: size)
         self.recorded, self.compiled = Recorded(self._scores, device, **how), self.device.type != 'cuda'
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #bf6e6446
+def _at_size(images, size):
+    "(B, H, W) at the size (h, w)."
+    return images if images.shape[-2:] == size else resize_logits(images.float()[:, None], size)[:, 0]
+
 @patch
 def _scores(self:DeviceScores, images):
     "(B, H, W) images on the device to (B, H, W) probabilities."
-    shown = standardize_on_device(images)[:, None]
+    size = images.shape[-2:]
+    shown = standardize_on_device(_at_size(images, self.shown(size)))[:, None]
     logits = first_output(self.network(shown)).float()
-    if logits.shape == shown.shape: return logits[:, 0].sigmoid()
-    raise ValueError(f'the network gave {tuple(logits.shape)} for an image {tuple(shown.shape)}; one logit a pixel '
-                     f'is expected')
+    if logits.shape != shown.shape:
+        raise ValueError(f'the network gave {tuple(logits.shape)} for an image {tuple(shown.shape)}; one logit a pixel '
+                         f'is expected')
+    if logits.shape[-2:] == size: return logits[:, 0].sigmoid()
+    return _at_size(logits[:, 0].clamp(-13.8155, 13.8155), size).sigmoid()
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #g0fb3b72
 @contextlib.contextmanager

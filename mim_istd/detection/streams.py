@@ -53,8 +53,7 @@ def _or_error(function, *args):
 def _start(detector, frames):
     "Function that returns a score map or an exception for each frame of a group."
     images = [f if isinstance(f, Exception) else f.image for f in frames]
-    if detector.on_device and not isinstance(images[0], Exception) and min(images[0].shape) >= 16 \
-            and not detector.tile_for(images[0].shape):
+    if detector.on_device and not isinstance(images[0], Exception) and detector._in_one_pass(images[0].shape):
         begun = _or_error(detector.start, images)
         if not isinstance(begun, Exception): return begun
         if not isinstance(begun, MemoryError): return lambda: [begun]*len(images)
