@@ -402,6 +402,11 @@ class IRSTDataset(Dataset):
     def __len__(self): return len(self.names)
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #1c897ac4
+def _other_suffix(name, masks):
+    "What to say where the mask of an image seems to be there under a longer name."
+    tail = next((m[len(name):] for m in masks if m.startswith(f'{name}_')), None)
+    return tail and f'; or, if {name}{tail} is its mask, say mask_suffix={tail!r}, or --mask-suffix {tail}' or ''
+
 @patch
 def _check_names(self:IRSTDataset):
     "Every name has an image and a mask, and the rule is one."
@@ -413,7 +418,7 @@ def _check_names(self:IRSTDataset):
             where = next(iter(files.values())).parent if files else self.root
             more = f' (and {len(missing) - 1} more)' if missing[1:] else ''
             raise DataError(f'No {what} for {missing[0]!r}{more} in {where}: add {missing[0]}.png, or leave the name '
-                            f'out')
+                            f'out' + _other_suffix(missing[0], files)*(what == 'mask'))
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #becb02c3
 def check_image(
