@@ -35,18 +35,21 @@ from .files import counted, list_weights
 # %% ../nbs/workshop/cli.ipynb #38896bd8
 def _train(args):
     "mim-istd train"
-    out, begun = Path(args.out), None
+    out, begun, done = Path(args.out), None, 0
     if (out/'last.pt').exists():
         if not args.resume:
             raise ValueError(f'{out} holds a run already: go on with it by --resume, or choose another --out')
-        begun = _begun(out)
+        begun, done = _begun(out)
     from mim_istd.data.sets import find_dataset
     data = _data(args)
     find_dataset(data)   # says so if there is none, before fastai is imported
     named = args.recipe or begun or _usual(data)
     model, recipe = _asked(args, begun, named)
+    from mim_istd.training.folders import _check_new
+    _check_new(out, args.resume)
     try_to_write(out)
     for line in _beginning(args, begun, named): print(line, flush=True)
+    if recipe.epochs == done: _tell_done(out, done)
     from mim_istd.training.loop import train
     learn = train(model, data, recipe, out, resume=args.resume, device=args.device, lists=args.lists,
                   max_minutes=args.minutes, save_every=args.save_every, weights=args.weights)
@@ -86,9 +89,14 @@ def _beginning(args, begun, named):
 
 # %% ../nbs/workshop/cli.ipynb #3caef06e
 def _begun(out):
-    "The description of the run in a folder, from its checkpoint."
+    "The description of the run in a folder, and how many epochs it has behind it, from its checkpoint."
     from mim_istd.training.folders import load_state
-    return load_state(out/'last.pt')['card']
+    state = load_state(out/'last.pt')
+    return state['card'], state['epoch']
+
+def _tell_done(out, done):
+    complain(f"note: nothing is left to do: {out} has all of its {counted(done, 'epoch')} behind it; --epochs with "
+             'more goes on')
 
 def _network(card):
     "The network of a run, as `train` takes it, with all its fields: `pyramid` is a name of several networks."
@@ -254,21 +262,28 @@ def _export(args):
     out = Path(args.out)
     _check_export(args, out)
     from mim_istd.detection.detector import Detector
-    from mim_istd.export.onnx import ExportError, check_export, export_onnx, export_program
-    from mim_istd.export.quantized import TOLERANCES
+    from mim_istd.export.onnx import export_onnx, export_program
     images = _images_in(args.images) if args.images else None
     try_to_write(out.parent)
     detector, size = Detector(args.weights, 'cpu'), tuple(args.size or (512, 512)) if out.suffix == '.pt2' else None
-    if size: export_program(detector, out, size, not args.standardized)
-    else: export_onnx(detector, out, not args.standardized, args.bits, images)
-    takes = f'{size[0]} × {size[1]} pixels' if size else 'any size'
-    print(f'{out}: {out.stat().st_size/1e6:.1f} MB, {args.bits} bits, images of {takes}', flush=True)
-    if args.no_check or args.standardized: return
-    try: found = check_export(out, detector, size, TOLERANCES[args.bits])
-    except ExportError:
-        out.unlink()
-        raise
-    says = 'the same as PyTorch' if args.bits == 32 else 'scores of PyTorch'
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.mim-istd.') as own:
+        part = Path(own)/out.name
+        if size: export_program(detector, part, size, not args.standardized)
+        else: export_onnx(detector, part, not args.standardized, args.bits, images)
+        takes = f'{size[0]} × {size[1]} pixels' if size else 'any size'
+        print(f'{out}: {part.stat().st_size/1e6:.1f} MB, {args.bits} bits, images of {takes}', flush=True)
+        if not (args.no_check or args.standardized): _check_made(part, out, detector, size, args.bits)
+        part.replace(out)
+
+# %% ../nbs/workshop/cli.ipynb #b63cb19d
+def _check_made(part, out, detector, size, bits):
+    "Compare a file with PyTorch, and say how alike they are; `ExportError` that names the file that it was to be."
+    from mim_istd.export.onnx import ExportError, check_export
+    from mim_istd.export.quantized import TOLERANCES
+    try: found = check_export(part, detector, size, TOLERANCES[bits])
+    except ExportError as e: raise ExportError(str(e).replace(str(part), str(out))) from e
+    says = 'the same as PyTorch' if bits == 32 else 'scores of PyTorch'
     print(f'{says}: ' + ', '.join(f'{h} × {w} within {d:.0e}' for (h, w), d in found.items()))
 
 # %% ../nbs/workshop/cli.ipynb #9bfedcc4
@@ -285,7 +300,7 @@ def _check_export(args, out):
 # %% ../nbs/workshop/cli.ipynb #83e8231b
 def _images_in(folder):
     "The images of a folder (H, W), as `export_onnx` takes them."
-    from mim_istd.data.sets import SUFFIXES
+    from mim_istd.data.reading import SUFFIXES
     from mim_istd.detection.detector import as_grey
     from mim_istd.detection.outputs import find_images
     if not Path(folder).is_dir():

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .jobs import (_MARK, _check_films, _check_formats, _check_paths, _detectors, _divided_alike,
-    _finish_shard, _folders, _formats, _images, _jobs, _linked, _out, _part, _raw, _remove_parts, _settings, _take_up,
-    _tidy, _unfinished, try_to_write)
+from .jobs import (_MARK, _check_common, _check_films, _check_formats, _check_paths, _detectors,
+    _divided_alike, _finish_shard, _folders, _formats, _images, _jobs, _linked, _out, _part, _raw, _remove_parts,
+    _settings, _take_up, _tidy, _unfinished, try_to_write)
 from .options import build_parser, complain
 from .results import _Lines, _Progress, _Results, _warnings_as_lines
 from ..files import counted
@@ -22,18 +22,27 @@ from ..files import counted
 # %% ../../nbs/workshop/command/detect.ipynb #ed88a844
 def run_detect(args):
     "mim-istd detect"
+    from mim_istd.detection.processes import stand_down
     _check_paths(args.paths, Path(args.out))
-    ids, raw, out = _check_formats(args), _raw(args), _out(args)
+    ids, raw = _check_formats(args), _raw(args)
+    images, missing = _images(args, raw)
+    paths = [path for path, _ in images]
+    _check_films(args, paths, raw)
+    _begin_early(args, paths)
+    try: return _run(args, images, missing, ids, raw)
+    finally: stand_down()
+
+# %% ../../nbs/workshop/command/detect.ipynb #15553ac8
+def _run(args, images, missing, ids, raw):
+    "All that needs a detector; the exit status."
     from mim_istd.detection.calibration import warn_of_scale
     from mim_istd.detection.outputs import lock_folder, output_names
-    images, missing = _images(args, raw)
-    _check_films(args, [path for path, _ in images], raw)
-    _begin_early(args, [path for path, _ in images])
-    detectors = _detectors(args)
+    out, detectors = _out(args), _detectors(args)
     warn_of_scale(detectors[0])
     try_to_write(out)
     every = _jobs(images, [out/name for name in output_names(images)], args.sequence)
     jobs = _part(every, args.shard)
+    _check_common(args, out, jobs, raw)
     with lock_folder(out), _for_now(args, jobs):
         made = _settings(args, detectors[0])
         kept = _take_up(args, jobs, made)
@@ -201,11 +210,12 @@ def _after(args, jobs, read, results, status):
 # %% ../../nbs/workshop/command/detect.ipynb #5fca34a6
 def _remove_behind(jobs):
     "Remove results of frames that films do not have."
-    from mim_istd.detection.outputs import _ENDINGS, is_result, output_files
+    from mim_istd.detection.outputs import _ENDINGS, _is_foreign, is_result, output_files
     for job in jobs:
         for path in job.frames.glob('*.json') if job.last is not None else ():
             if not path.stem.isdecimal() or int(path.stem) <= job.last or not is_result(path): continue
-            for f in output_files(path.with_suffix(''), _ENDINGS).values(): f.unlink(missing_ok=True)
+            for kind, f in output_files(path.with_suffix(''), _ENDINGS).items():
+                if not _is_foreign(kind, f): f.unlink(missing_ok=True)
 
 # %% ../../nbs/workshop/command/detect.ipynb #d81dc5e4
 def _by_film(results):
@@ -234,7 +244,7 @@ def _leave_unlinked(films, resumable):
     complain('note: films are not linked, because --panning would read them once more'
              + '; --resume makes the tracks' * resumable)
     for base in films:
-        for name in ('tracks.csv', 'mot.txt'): Path(f'{base}_{name}').unlink(missing_ok=True)
+        for name in ('mot.txt', 'tracks.csv'): Path(f'{base}_{name}').unlink(missing_ok=True)
 
 # %% ../../nbs/workshop/command/detect.ipynb #d08795f8
 def _again(jobs, read):
@@ -309,7 +319,9 @@ def run_table(args):
         try: count, broken = rebuild_table(folder, coco=coco)
         finally:
             if coco: coco.close()
-    for path in broken: complain(f'skipped {path}: no whole result; detect its image again')
+    for path in broken:
+        complain(f'skipped {path}: ' + ('the folder cannot be read' if Path(path).is_dir() else
+                                        'no whole result; detect its image again'))
     if left: complain(f"shards that are missing or not finished: {', '.join(left)}")
     if not count: raise ValueError(f'no result of detect in {folder}: targets.csv is made from its JSON files')
     print(f"{count} {'image or frame' if count == 1 else 'images or frames'} in {folder/'targets.csv'}")
@@ -332,6 +344,10 @@ def run_demo(args):
     try_to_write(Path(args.out))
     given = _examples()
     copies = [Path(args.out)/'images'/p.name for p in given]
+    for p, copy in zip(given, copies):
+        if copy.is_file() and copy.read_bytes() != p.read_bytes():
+            raise FileExistsError(f'{copy} is another image, and would be lost: move it, or choose another folder with '
+                                  '-o')
     for p, copy in zip(given, copies): write_whole(copy, p.read_bytes())
     words = ['detect', *map(str, copies), '-o', args.out, *(['--device', args.device] if args.device else [])]
     return run_detect(build_parser().parse_args(words))

@@ -6,7 +6,7 @@
 __all__ = ['try_to_write']
 
 # %% ../../nbs/workshop/command/jobs.ipynb #b5a5a506
-import contextlib, csv, glob, hashlib, itertools, json, re
+import contextlib, csv, glob, hashlib, itertools, json, os, re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,12 @@ def _nothing_at(path):
     if Path(path).is_symlink(): return f'{path} is a link to a file that is not there'
     if next(glob.iglob(path, recursive=True), None): return None
     return f'no file fits the pattern {path}' if glob.has_magic(path) else f'there is no file or folder {path}'
+
+def _unread(path):
+    "What to say of a folder that cannot be read, else None."
+    try: os.scandir(path).close()
+    except NotADirectoryError: return None
+    except OSError as e: return f'the folder {path} cannot be read: {e.strerror or e}'
 
 def _refuse(reasons):
     "The last of the reasons why there is nothing to do, as an error; a line for each before."
@@ -47,7 +53,7 @@ def _images(args, raw):
     images, missing = find_images(args.paths, args.recursive, **rest)
     images = _not_ours(images)
     def reason(path):
-        if says := _nothing_at(path): return says
+        if says := _nothing_at(path) or _unread(path): return says
         if Path(path).is_fifo() or Path(path).is_char_device(): return f'{path} is no file: save its image to one first'
         below = 0 if args.recursive else len(find_images([path], True, **rest)[0])
         if below: return f'no image in {path} itself; -r takes the {below} in its subfolders'
@@ -186,6 +192,21 @@ def _folders(out, jobs):
     "All folders that results go to."
     return {out, *(job.base.parent for job in jobs), *(job.frames for job in jobs)}
 
+# %% ../../nbs/workshop/command/jobs.ipynb #3d53d8ba
+def _check_common(args, out, jobs, raw):
+    "`FileExistsError` if a file of another program has the name of one of this run that is of many images."
+    from mim_istd.data.frames import holds_frames
+    from mim_istd.detection.outputs import _OF_FILM, _check_free, _is_foreign
+    kinds = ['tracks', 'mot']*bool(args.track or args.moving) + ['film']*('film' in args.format)
+    def files(base): return {kind: Path(f'{base}{_OF_FILM[kind]}') for kind in kinds}
+    _check_free({'csv': out/'targets.csv'} if 'csv' in args.format else {})
+    if args.shard: _check_free({'shard': out/'shard.json'})
+    for folder in {job.base.parent for job in jobs if job.number is not None}: _check_free(files(folder/'sequence'))
+    for job in jobs:
+        mine = files(job.base)   # if the file is a film, which is looked up only where it matters
+        if any(map(_is_foreign, mine, mine.values())) and holds_frames(job.path, raw): _check_free(mine)
+
+
 # %% ../../nbs/workshop/command/jobs.ipynb #94a48a98
 def _number(jobs):
     "Number the frames in each folder by their names, and put them in that order."
@@ -245,10 +266,10 @@ def _remove_parts(out, jobs):
 
 def _tidy(out, jobs, table):
     "Remove what a killed run has left, and say what of earlier runs will not be in the table, if there is to be one."
-    from mim_istd.detection.outputs import is_result
+    from mim_istd.detection.outputs import _is_foreign, is_result
     folders, bases = _folders(out, jobs), {job.base for job in jobs}
     _remove_parts(out, jobs)
-    (out/'shard.json').unlink(missing_ok=True)   # until it is finished again
+    if not _is_foreign('shard', out/'shard.json'): (out/'shard.json').unlink(missing_ok=True)   # until it is finished
     if not table or _is_table_of(out/'targets.csv', jobs): return
     others = [f for d in folders - {job.frames for job in jobs} if d.is_dir() for f in d.glob('*.json')
               if f.with_suffix('') not in bases and is_result(f)]

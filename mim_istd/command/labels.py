@@ -18,8 +18,7 @@ from ..files import counted
 # %% ../../nbs/workshop/command/labels.ipynb #b78a2a9d
 def _files(source):
     "The images of a folder; `DataError` if two of them have one name."
-    from mim_istd.data.reading import DataError
-    from mim_istd.data.sets import SUFFIXES
+    from mim_istd.data.reading import DataError, SUFFIXES
     files = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith('.'))
     for one, next_one in zip(files, files[1:]):
         if one.stem == next_one.stem:
@@ -31,7 +30,9 @@ def _labelled(source):
     "(name, pixels, key of its labels) of each image of a folder or frame of a film."
     from mim_istd.data.frames import read_frames
     from mim_istd.data.reading import read_pixels
+    from mim_istd.data.sets import _tell_passed_over
     if source.is_dir():
+        _tell_passed_over(source)
         for p in _files(source): yield p.stem, read_pixels(p), p.stem
         return
     for frame in read_frames(source):

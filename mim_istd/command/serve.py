@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.sets import SUFFIXES
+from ..data.reading import SUFFIXES
 from ..detection.detector import Detector
 from ..detection.outputs import to_csv
 from ..files import counted, to_json, write_whole

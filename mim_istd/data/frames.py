@@ -215,7 +215,7 @@ def _video_frames(path):
             for i, (frame, now) in enumerate(_timed(account.frames(), _rate(film, account.stream))):
                 if now is not None: times.append(now)
                 pixels = _grey_frame(frame)
-                if i == 0: _grey(frame.to_ndarray(format='rgb24'))   # which warns of false colours
+                if i == 0: _grey(frame.to_ndarray(format='rgb24'), path)   # which warns of false colours
                 yield pixels, i, None if now is None else round(now, 6)
     except av.FFmpegError as e: raise DataError(f'{e.strerror or e}; if it is a damaged copy, fetch it again') from e
     if said := _jumps(times): warnings.warn(f'{path}: {said}', stacklevel=2)
@@ -249,7 +249,7 @@ def read_frames(
     if not isinstance(raw, (RawFormat, type(None))):
         raise TypeError(f"raw is a {type(raw).__name__}; parse_raw('640x512xuint16') makes what it should be")
     try:
-        for pixels, i, seconds in _contents(path, raw): yield Frame(_grey(pixels), str(path), i, seconds)
+        for pixels, i, seconds in _contents(path, raw): yield Frame(_grey(pixels, path), str(path), i, seconds)
     except FileNotFoundError: raise
     except _BROKEN as e: raise _refusal(path, e) from e
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from .reading import DataError
+from ..files import counted
 
 # %% ../../nbs/workshop/data/labels.ipynb #d4aeb6cb
 def _number(text, where):
@@ -141,6 +142,14 @@ def _table(path):
         return columns, rows
     except csv.Error as e: raise DataError(f'{path} is no CSV ({e})') from e
 
+def _check_whole(row, needed, columns, where):
+    "`DataError` if a line ends before a column that is needed."
+    if all(row[k] is not None for k in needed): return
+    n = sum(cell is not None for cell in row.values())
+    raise DataError(f"{where}: {counted(n, 'cell')} where the first line has {len(columns)} ({','.join(columns)}): "
+                    'write what is missing, or delete the line')
+
+
 # %% ../../nbs/workshop/data/labels.ipynb #4b9d161c
 def _frame(text, where):
     "The number of a frame."
@@ -160,6 +169,7 @@ def _read_csv(path, size=None):
         raise DataError(f"{path}: its first line should be frame,x,y,w,h (frame,x,y for points; or image instead "
                         f"of frame), and is {','.join(columns) or 'empty'}")
     for where, row in rows:
+        _check_whole(row, (key, *('xywh' if boxes else 'xy')), columns, where)
         v = [_number(row[k], where) for k in ('xywh' if boxes else 'xy')]
         name = _frame(row[key], where) if key == 'frame' else _name(row[key], where, known)
         found.setdefault(name, []).append(v if boxes else (v[0] + .5, v[1] + .5, 0, 0))

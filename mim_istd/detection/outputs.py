@@ -21,8 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .. import __version__
 from ..data.frames import VIDEO_SUFFIXES, natural_order
-from ..data.reading import _bands
-from ..data.sets import SUFFIXES
+from ..data.reading import SUFFIXES, _bands
 from ..files import counted, packaged_weights, to_json as _as_json, whole_file, write_whole
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #fd1a8253
@@ -199,16 +198,16 @@ def find_images(
     recursive=False, # also the subfolders of folders
     skip=None, # the output folder: what is in it is left out, unless a path leads into it
     suffixes=(*SUFFIXES, *VIDEO_SUFFIXES), # of the files of folders; (): all
-): # list of (file, folder it was found under), paths that don't exist or hold no image, and dangling links
+): # list of (file, folder it was found under); what is missing: paths without an image, dangling links, unread folders
     "Which image files are meant. In folders, overlays and masks of an earlier run are passed over, films too."
-    skip, images, missing = Path(skip).resolve() if skip else None, [], []
+    skip, images, missing, unread = Path(skip).resolve() if skip else None, [], [], []
     for given in paths:
-        found = [pair for p in _meant(given) for pair in _images_at(p, recursive, skip, suffixes)]
+        found = [pair for p in _meant(given) for pair in _images_at(p, recursive, skip, suffixes, unread)]
         missing += [str(f) for f, _ in found if _is_dangling(f)] or [str(given)] * (not found)
         images += [pair for pair in found if not _is_dangling(pair[0])]
     once = {}
     for f, top in images: once.setdefault(f.resolve(), (f, top))   # a file that was named twice is taken once
-    return list(once.values()), list(dict.fromkeys(missing))
+    return list(once.values()), list(dict.fromkeys(missing + unread))
 
 def _meant(given):
     "The paths that a path or a pattern stands for."
@@ -226,18 +225,23 @@ def _is_dangling(f):
 
 def _place_of(f): return f.parent.resolve()/f.name if _is_dangling(f) else f.resolve()
 
-def _images_at(p, recursive, skip, suffixes):
+def _images_at(p, recursive, skip, suffixes, unread):
     "(file, folder) of the images at one path, dangling links among them."
     if p.is_file() or _is_dangling(p): return [(p, p.parent)]
-    return [(f, p) for f in _files_in(p, recursive, skip, lambda ending: not suffixes or ending in suffixes)]
+    return [(f, p) for f in _files_in(p, recursive, skip, lambda ending: not suffixes or ending in suffixes, unread)]
 
-def _files_in(folder, recursive, skip, takes):
+def _below(folder, unread):
+    "The files in a folder and in its subfolders; to the list `unread` go the folders that cannot be read."
+    def note(error): unread.append(error.filename)
+    return (Path(here)/name for here, _, names in os.walk(folder, onerror=note) for name in names)
+
+def _files_in(folder, recursive, skip, takes, unread):
     "Files whose ending is taken, in natural order: no hidden ones, no outputs, nothing below `skip`."
     if not folder.is_dir(): return []
     if skip in folder.resolve().parents: skip = None   # an output folder above the input hides nothing
     wanted = lambda f: ((f.is_file() or _is_dangling(f)) and takes(f.suffix.lower()) and not f.name.startswith('.')
                         and skip not in _place_of(f).parents and not _is_output(f))
-    return filter(wanted, _in_order(folder.rglob('*') if recursive else folder.iterdir()))
+    return filter(wanted, _in_order(_below(folder, unread) if recursive else folder.iterdir()))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #d999ba15
 def is_result(
@@ -300,7 +304,7 @@ def passed_over(
 ) -> dict: # ending, '' of a name without one -> number of files, the most frequent first
     "The files in folders that `find_images` passes over because of their endings."
     skip, other = Path(skip).resolve() if skip else None, lambda ending: suffixes and ending not in suffixes
-    files = {f.resolve() for given in paths for p in _meant(given) for f in _files_in(p, recursive, skip, other)}
+    files = {f.resolve() for given in paths for p in _meant(given) for f in _files_in(p, recursive, skip, other, [])}
     return dict(Counter(f.suffix.lower() for f in files if not _is_written(f)).most_common())
 
 def _is_written(f):
@@ -398,7 +402,8 @@ def _is_foreign(kind, path):
     if kind == 'json': return not is_result(path) and not _is_damaged(path)
     with open(path, 'rb') as f: head = f.read(128)
     if kind == 'yolo': return len(head.split(b'\n')[0].split()) == 5
-    return head.startswith(b'\x89PNG') and not _is_output(path)
+    if kind in _ENDINGS: return head.startswith(b'\x89PNG') and not _is_output(path)
+    return bool(head.strip(b'\0')) and not _is_common(kind, path, head)   # a power cut leaves zeros
 
 def _check_free(files):
     "`FileExistsError` if an output would take the place of a file that is none."
@@ -406,6 +411,21 @@ def _check_free(files):
         if _is_foreign(kind, path):
             raise FileExistsError(f'{path} is no output of detect, and would be lost: move it, or write to another '
                                   'folder')
+
+
+# %% ../../nbs/workshop/detection/outputs.ipynb #f3034e33
+_FIRST_LINES = {'csv': [','.join(f).encode() for f in (CSV_FIELDS, _STREAM_FIELDS, _TRACK_FIELDS)],
+                'tracks': [b'track,frame,x,y,filled,track_age,moving,displacement,speed']}
+_OF_FILM = dict(tracks='_tracks.csv', mot='_mot.txt', film='_overlay.mp4')   # what a film has beside its frames
+
+def _is_common(kind, path, head):
+    "Whether a file of many images is an output; `head` are its first bytes."
+    if kind == 'film': return _is_output(path)
+    if kind == 'shard': return head.startswith(b'{"shard": ')
+    if kind != 'mot': return head.split(b'\n')[0].rstrip(b'\r') in _FIRST_LINES[kind]
+    beside = path.with_name(path.name.removesuffix(_OF_FILM['mot']) + _OF_FILM['tracks'])
+    return beside.is_file() and not _is_foreign('tracks', beside)
+
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #c129d3c5
 def write_outputs(
@@ -432,11 +452,14 @@ def _rows_in(folder):
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #3ee10aef
 class TargetTable:
-    "A CSV file of the targets of many images, in its place only when it is closed."
+    """A CSV file of the targets of many images, in its place only when it is closed.
+
+    `FileExistsError` if a file is there that is no such table."""
     def __init__(self,
         path, # of the table
     ):
         self.path, self.fields, self.used = Path(path), CSV_FIELDS, False
+        _check_free({'csv': self.path})
         self.rows = {fields: _rows_in(self.path.parent) for fields in (CSV_FIELDS, _STREAM_FIELDS, _TRACK_FIELDS)}
         for fields, rows in self.rows.items(): rows.write(','.join(fields) + '\n')
 
@@ -503,11 +526,11 @@ def rebuild_table(
     folder, # with results of `detect`, in subfolders too
     paths=None, # JSON files to be taken, in their order; None: all
     coco=None, # `CocoFiles` that are given the same results
-): # images in the table, JSON files that cannot be read
+): # images in the table, JSON files and folders that cannot be read
     "Write `targets.csv` from the JSON files of `detect` in a folder; a warning if two are of one image."
     table, count, broken, seen, twice = TargetTable(Path(folder)/'targets.csv'), 0, [], {}, {}
     if paths is None:
-        there = (p for p in Path(folder).rglob('*.json') if is_result(p) or _is_damaged(p))
+        there = (p for p in _below(folder, broken) if p.suffix == '.json' and (is_result(p) or _is_damaged(p)))
         paths = sorted(sorted(there), key=lambda p: _place(p, folder))
     try:
         for path in paths:
@@ -516,7 +539,7 @@ def rebuild_table(
             else: count += 1
     finally: table.close()
     _warn_of_twice(twice, table.path)
-    return count, broken
+    return count, [*map(Path, broken)]
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #2a3fb8a5
 def _locked(path):

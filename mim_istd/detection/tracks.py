@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
 from ..data.frames import natural_order
-from .outputs import _is_damaged, is_result, of_film
+from .outputs import _OF_FILM, _check_free, _is_damaged, is_result, of_film
 from ..files import counted, to_json, write_whole
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #f02181ee
@@ -307,6 +307,8 @@ def _lost(results):
 # %% ../../nbs/workshop/detection/tracks.ipynb #319c36de
 def _track_film(base, results, moving, how, shifts):
     "Link one film and write its files; returns the tracks that are in the tables."
+    files = {kind: Path(f'{base}{_OF_FILM[kind]}') for kind in ('tracks', 'mot')}
+    _check_free(files)
     shifts = shifts or {d['frame']: d['shift'] for _, d in results if 'shift' in d}   # given, or of an earlier run
     frames = {d['frame']: [_Spot(t['x'], t['y'], tuple(t['box']), t['peak']) for t in d['targets']] for _, d in results}
     if lost := _lost(results):
@@ -315,8 +317,8 @@ def _track_film(base, results, moving, how, shifts):
     tracks, shift = link(frames, how, shifts, lost), _shift_at(shifts) if shifts else None
     for path, d in results: write_whole(path, to_json(_with_tracks(d, tracks, shift), indent=1, ascii=False) + '\n')
     kept = [t for t in tracks if t.moving or not moving]
-    write_whole(f'{base}_tracks.csv', to_track_csv(kept))
-    write_whole(f'{base}_mot.txt', to_mot(kept, frames))
+    write_whole(files['tracks'], to_track_csv(kept))
+    write_whole(files['mot'], to_mot(kept, frames))
     return kept
 
 # %% ../../nbs/workshop/detection/tracks.ipynb #a2ac478d
@@ -326,7 +328,9 @@ def track_results(
     how=Linking(), # see `Linking`
     shifts=None, # base name of a film's files -> frame number -> (x, y) px, as of `scene_shifts`
 ) -> dict: # base name of each film's files -> list of its `Track`s
-    "Link the detections of every film in a folder of results; `ValueError` that names a file that is no whole result."
+    """Link the detections of every film in a folder of results; `ValueError` that names a file that is no whole result.
+
+    `FileExistsError` if tracks of another program would be lost."""
     films, found = _films(folder), {}
     for d, results in films.items():
         film = of_film(results[0][1], results[0][0].with_suffix(''))

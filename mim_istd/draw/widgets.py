@@ -18,7 +18,8 @@ import torch
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
-from ..data.sets import SUFFIXES, IRSTDataset, standardize
+from ..data.reading import SUFFIXES
+from ..data.sets import IRSTDataset, standardize
 from ..data.examples import example_images
 from ..detection.detector import Detector
 from ..detection.inputs import _in_grey, _light

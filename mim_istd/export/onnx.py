@@ -7,7 +7,7 @@ __all__ = ['scan_steps', 'scan_long', 'scan_short', 'ScoreMap', 'onnx_model', 'E
            'export_onnx', 'export_program']
 
 # %% ../../nbs/workshop/export/onnx.ipynb #1297143b
-import copy, functools, json, warnings
+import copy, functools, io, json, warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Tuple
@@ -425,9 +425,5 @@ def export_program(
     model = copy.deepcopy(_model_of(detector))   # the caller's own may still be trained
     program = ScoreMap(model, standardize, getattr(detector, 'card', {}).get('input_size')).eval().requires_grad_(False)
     with torch.no_grad(): made = torch.export.export(program, (torch.zeros(1, 1, *size),))
-    part = Path(path).with_name(f'.{Path(path).name}')
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.export.save(made, part)
-        write_whole(path, part.read_bytes())
-    finally: part.unlink(missing_ok=True)
+    torch.export.save(made, data := io.BytesIO())   # given a path, PyTorch ends the process where a disk is full
+    write_whole(path, data.getbuffer())

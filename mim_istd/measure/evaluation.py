@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from ..data.artefacts import Ignored, leave_out
-from ..data.reading import DataError, read_pixels
-from ..data.sets import SUFFIXES, IRSTDataset, check_image
+from ..data.reading import DataError, SUFFIXES, read_pixels
+from ..data.sets import IRSTDataset, check_image
 from ..data.augment import Resize
 from ..training.losses import first_output
 from .metrics import SegmentationMetrics, get_protocol, resize_nearest

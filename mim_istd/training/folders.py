@@ -20,8 +20,9 @@ from fastai.basics import (Callback, CancelFitException, CancelValidException, g
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
+from ..detection.outputs import remove_parts
 from ..detection.weights import save_weights
-from ..files import write_whole
+from ..files import counted, write_whole
 from ..model.network import PRESETS, MiMConfig
 from ..model.configurations import read_config
 from ..model.pyramid import PyramidConfig
@@ -58,9 +59,25 @@ def lock_run(
         raise RunInUse(f'Another training is writing into {out}: wait for its end, or choose another '
                        f'folder') from None
     try:
-        for part in Path(out).glob('.*.part'): part.unlink() # of a training that was killed while it wrote
+        remove_parts([out]) # of a training that was killed while it wrote
         yield
     finally: lock.release()
+
+# %% ../../nbs/workshop/training/folders.ipynb #0355ab35
+def _check_new(out, resume):
+    "`FileExistsError` if a run that begins in a folder would write over what is left of another, or over a recipe."
+    if (Path(out)/'last.pt').exists(): return
+    names = ['log.csv'] + ['best.safetensors']*(not resume) + ['recipe.json']*_is_own_recipe(Path(out)/'recipe.json')
+    for path in (Path(out)/name for name in names):
+        if path.exists():
+            raise FileExistsError(f'{path} would be lost: a run writes its own, and {out} has no last.pt to go on '
+                                  'from. Move it, or choose another folder')
+
+def _is_own_recipe(path):
+    "Whether a JSON file is no description of a run."
+    try: return not {'recipe', 'config', 'data'} <= json.loads(path.read_text(encoding='utf-8')).keys()
+    except (OSError, ValueError, AttributeError): return False   # not there, or cut by a power failure
+
 
 # %% ../../nbs/workshop/training/folders.ipynb #80b0d593
 LOG_COLUMNS = ('epoch', 'train_loss', 'valid_loss', 'IoU', 'nIoU', 'Pd', 'Fa', 'lr', 'seconds')
@@ -358,7 +375,9 @@ def _go_on(then, done, now, out):
         raise ValueError(f'{out} holds a run that did not start from {now["start"]["file"]}: name no weights to go on '
                          f'with it, or start this one in another folder')
     before, epochs = then['recipe']['epochs'], now['recipe']['epochs']
-    if epochs < done: raise ValueError(f'{out} has {done} epochs behind it: epochs={epochs} is too few to go on')
+    if epochs < done:
+        raise ValueError(f'{out} has {counted(done, "epoch")} behind it, so nothing is left to do with '
+                         f'epochs={epochs}: give more than {done}, or leave epochs as it was ({before})')
     longer = then.get('lengthened', []) + ([[done, before]] if before != epochs else [])
     return {**now, **{k: v for k, v in {'start': then.get('start'), 'lengthened': longer}.items() if v}}
 
