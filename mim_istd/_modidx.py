@@ -1356,6 +1356,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'mim_istd/detection/calibration.py'),
                                                 'mim_istd.detection.calibration._images': ( 'workshop/detection/calibration.html#_images',
                                                                                             'mim_istd/detection/calibration.py'),
+                                                'mim_istd.detection.calibration._is_card': ( 'workshop/detection/calibration.html#_is_card',
+                                                                                             'mim_istd/detection/calibration.py'),
                                                 'mim_istd.detection.calibration._line': ( 'workshop/detection/calibration.html#_line',
                                                                                           'mim_istd/detection/calibration.py'),
                                                 'mim_istd.detection.calibration._loss_by_parts': ( 'workshop/detection/calibration.html#_loss_by_parts',

@@ -8,7 +8,7 @@ __all__ = ['LIMIT', 'LOWEST', 'FEWEST', 'POINTS', 'logit', 'outline', 'mean_logi
            'held_out', 'judge_all', 'calibrate', 'save_calibration', 'read_calibration', 'warn_of_scale']
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #764603b6
-import hashlib, math, warnings
+import hashlib, json, math, warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -372,12 +372,17 @@ def calibrate(
                        about=_about(judged, about, split, protocol, detector.scale))
 
 # %% ../../nbs/workshop/detection/calibration.ipynb #6b476000
+def _is_card(path):
+    "Whether a file is the description of weights, and not another JSON file of their name."
+    try: return 'config' in json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, TypeError): return False
+
 def save_calibration(
     weights, # as in `find_weights`
     calibration, # `Calibration`
     out=None, # file to write; None: the weights file itself
 ) -> Path: # the file
-    "Write a calibration into the card of a weights file, and into the .json beside it if there is one."
+    "Write a calibration into the card of a weights file, and into the card beside it (.json) if there is one."
     path = find_weights(weights)
     card = read_card(path)
     with safe_open(path, 'pt') as f: header, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
@@ -386,7 +391,7 @@ def save_calibration(
     out = Path(out or path)
     write_whole(out, to_safetensors(tensors, header | {'extra': to_json(extra)}))
     beside = out.with_suffix('.json')
-    if out == path and beside.is_file():
+    if out == path and _is_card(beside):
         write_whole(beside, to_json({'config': card['config'], **extra}, indent=1) + '\n')
     return out
 
