@@ -59,7 +59,7 @@ def _is_batch(images):
 def _in_grey(image):
     "As `as_grey`, in the image's own type."
     if isinstance(image, (str, os.PathLike)): return read_pixels(image)
-    if isinstance(image, Image.Image): return _grey(_opened(image))
+    if isinstance(image, Image.Image): return _grey(_opened(image), getattr(image, 'filename', None) or None)
     if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
     return _grey(_channels_last(_as_array(image), first=torch.is_tensor(image)))
 
