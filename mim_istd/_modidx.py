@@ -1883,6 +1883,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes._sendable': ( 'workshop/detection/processes.html#_sendable',
                                                                                           'mim_istd/detection/processes.py'),
+                                              'mim_istd.detection.processes._server': ( 'workshop/detection/processes.html#_server',
+                                                                                        'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes._taken': ( 'workshop/detection/processes.html#_taken',
                                                                                        'mim_istd/detection/processes.py'),
                                               'mim_istd.detection.processes._unpacked': ( 'workshop/detection/processes.html#_unpacked',

@@ -425,7 +425,10 @@ def _warnings_are_notes(given=()):
 def _what_is_left(out):
     "What an interrupted training has left behind."
     if (Path(out)/'last.pt').is_file(): return '; --resume goes on from the last epoch that was saved'
-    return f'; no epoch was ended, so nothing is saved in {out}: begin again'
+    if (Path(out)/'best.safetensors').is_file():
+        return (f'; {out} has the best weights so far, and no epoch to go on from: --resume begins again and replaces '
+                'them')
+    return f'; no epoch was saved in {out}: begin again'
 
 def _names_in(args):
     "Words of the command line that look like an argument of the library, as the file seed=3.png does."

@@ -28,8 +28,9 @@ def run_detect(args):
     images, missing = _images(args, raw)
     paths = [path for path, _ in images]
     _check_films(args, paths, raw)
-    _begin_early(args, paths)
-    try: return _run(args, images, missing, ids, raw)
+    try:
+        _begin_early(args, paths)
+        return _run(args, images, missing, ids, raw)
     finally: stand_down()
 
 # %% ../../nbs/workshop/command/detect.ipynb #15553ac8

@@ -24,7 +24,7 @@ def _nothing_at(path):
 def _unread(path):
     "What to say of a folder that cannot be read, else None."
     try: os.scandir(path).close()
-    except NotADirectoryError: return None
+    except (NotADirectoryError, FileNotFoundError): return None   # a pattern
     except OSError as e: return f'the folder {path} cannot be read: {e.strerror or e}'
 
 def _refuse(reasons):

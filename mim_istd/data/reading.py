@@ -170,12 +170,14 @@ def _alike(
                for b in _bands(channels.shape) for k in range(1, channels.shape[-1]))
 
 # %% ../../nbs/workshop/data/reading.ipynb #b1fc46ab
+_FIRST = ' (the first such file): '
+
 def _note(path, says):
     "Warn; of a file with its name, and once in a process."
     if path is None: return warnings.warn(says, stacklevel=4)
     if says in _told: return
     _told.add(says)
-    warnings.warn(f'{path} (the first such file): {says}', stacklevel=4)
+    warnings.warn(f'{path}{_FIRST}{says}', stacklevel=4)
 
 def _note_second(
     channel, # (H, W), the second of two

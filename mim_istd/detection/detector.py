@@ -414,6 +414,9 @@ def start(self:Detector,
     images, # of one size (H, W), grey, in their own range; for a detector that has `on_device`
 ): # function that waits, and returns a score map (≥ H, ≥ W), or an exception, for each
     "Begin to score images together on a GPU."
+    if self.scale != 1 and min(*images[0].shape, *self.shown_shape(images[0].shape)) < 16:
+        scores = [self.score(i) for i in images]
+        return lambda: scores
     return self.on_device.start([_at_least_16(_light(i)) for i in images])
 
 # %% ../../nbs/book/12_detection.ipynb #2218e8c3

@@ -8,7 +8,7 @@ __all__ = ['CSV_FIELDS', 'FORMATS', 'Detections', 'how_made', 'to_csv', 'to_disp
            'lock_folder', 'remove_parts']
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #178f3a84
-import contextlib, csv, glob, hashlib, io, json, math, os, re, shutil, sys, tempfile, warnings
+import contextlib, csv, glob, hashlib, io, itertools, json, math, os, re, shutil, sys, tempfile, warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +207,7 @@ def find_images(
         images += [pair for pair in found if not _is_dangling(pair[0])]
     once = {}
     for f, top in images: once.setdefault(f.resolve(), (f, top))   # a file that was named twice is taken once
+    unread = [f for f in unread if Path(f) not in map(Path, missing)]
     return list(once.values()), list(dict.fromkeys(missing + unread))
 
 def _meant(given):
@@ -230,10 +231,11 @@ def _images_at(p, recursive, skip, suffixes, unread):
     if p.is_file() or _is_dangling(p): return [(p, p.parent)]
     return [(f, p) for f in _files_in(p, recursive, skip, lambda ending: not suffixes or ending in suffixes, unread)]
 
-def _below(folder, unread):
+def _below(folder, unread, deep=True):
     "The files in a folder and in its subfolders; to the list `unread` go the folders that cannot be read."
     def note(error): unread.append(error.filename)
-    return (Path(here)/name for here, _, names in os.walk(folder, onerror=note) for name in names)
+    walk = os.walk(folder, onerror=note)
+    return (Path(here)/name for here, _, names in (walk if deep else itertools.islice(walk, 1)) for name in names)
 
 def _files_in(folder, recursive, skip, takes, unread):
     "Files whose ending is taken, in natural order: no hidden ones, no outputs, nothing below `skip`."
@@ -241,7 +243,7 @@ def _files_in(folder, recursive, skip, takes, unread):
     if skip in folder.resolve().parents: skip = None   # an output folder above the input hides nothing
     wanted = lambda f: ((f.is_file() or _is_dangling(f)) and takes(f.suffix.lower()) and not f.name.startswith('.')
                         and skip not in _place_of(f).parents and not _is_output(f))
-    return filter(wanted, _in_order(_below(folder, unread) if recursive else folder.iterdir()))
+    return filter(wanted, _in_order(_below(folder, unread, recursive)))
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #d999ba15
 def is_result(
@@ -409,13 +411,15 @@ def _check_free(files):
     "`FileExistsError` if an output would take the place of a file that is none."
     for kind, path in files.items():
         if _is_foreign(kind, path):
-            raise FileExistsError(f'{path} is no output of detect, and would be lost: move it, or write to another '
-                                  'folder')
+            raise FileExistsError(f'{path} is not known as an output of detect, and would be lost: move it, or write '
+                                  'to another folder')
 
 
 # %% ../../nbs/workshop/detection/outputs.ipynb #f3034e33
-_FIRST_LINES = {'csv': [','.join(f).encode() for f in (CSV_FIELDS, _STREAM_FIELDS, _TRACK_FIELDS)],
-                'tracks': [b'track,frame,x,y,filled,track_age,moving,displacement,speed']}
+# the versions before had no score and no speed
+_FIRST_LINES = {'csv': [','.join(f).encode() for all_of in (CSV_FIELDS, _STREAM_FIELDS, _TRACK_FIELDS)
+                        for f in (all_of, [k for k in all_of if k != 'score'])],
+                'tracks': [b'track,frame,x,y,filled,track_age,moving,displacement' + v for v in (b',speed', b'')]}
 _OF_FILM = dict(tracks='_tracks.csv', mot='_mot.txt', film='_overlay.mp4')   # what a film has beside its frames
 
 def _is_common(kind, path, head):

@@ -17,6 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..data.frames import read_ahead
+from ..data.reading import _FIRST, _told
 from ..files import held_signals
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p31b76bc
@@ -177,6 +178,12 @@ def _submit(self:Processes, *work):
     return self.begun[-1]
 
 # %% ../../nbs/workshop/detection/processes.ipynb #db3cacf9
+_standing = []   # the process that `stand_by` has begun; one that was there before is somebody else's
+
+def _server():
+    kept = getattr(sys.modules.get('multiprocessing.forkserver'), '_forkserver', None)   # as the module keeps it
+    return getattr(kept, '_forkserver_pid', None)
+
 def stand_by():
     """Begins the process that others will be copies of, so that `Processes` are up sooner.
 
@@ -185,14 +192,16 @@ def stand_by():
     if sys.platform != 'linux': return
     from multiprocessing import forkserver, resource_tracker
     _context(_SHARED)
+    before = _server()
     resource_tracker.ensure_running()   # which would let Ctrl-C through again
-    with _deaf_start(): forkserver.ensure_running()
+    with _deaf_start():
+        with contextlib.suppress(OSError): forkserver.ensure_running()   # who needs it will hear why there is none
+        if _server() != before: _standing.append(_server())
 
 # %% ../../nbs/workshop/detection/processes.ipynb #5515cf82
 def stand_down():
-    "Ends the process that stands by, whatever it is doing; `Processes` that were copied from it are not touched."
-    kept = getattr(sys.modules.get('multiprocessing.forkserver'), '_forkserver', None)   # as the module keeps it
-    if pid := getattr(kept, '_forkserver_pid', None):
+    "Ends the process that `stand_by` has begun, whatever it is doing; those that were copied from it are not touched."
+    if _standing and (pid := _standing.pop()) == _server():
         with contextlib.suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
 
 # %% ../../nbs/workshop/detection/processes.ipynb #p60c81a0
@@ -215,7 +224,10 @@ def frames(self:Processes,
         if isinstance(got, Exception): yield source, got
         elif got[0] is None: yield from read_ahead([source], functools.partial(_some, self.read), 1)
         else:
-            for message, kind in got[1]: warnings.warn(message, kind, stacklevel=2)
+            for message, kind in got[1]:
+                says = message.partition(_FIRST)[2]   # of what each process tells once
+                if says not in _told: warnings.warn(message, kind, stacklevel=2)
+                if says: _told.add(says)
             yield source, got[0]
 
 # %% ../../nbs/workshop/detection/processes.ipynb #f42aab9f

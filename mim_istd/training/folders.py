@@ -71,7 +71,8 @@ def _check_new(out, resume):
     for path in (Path(out)/name for name in names):
         if path.exists():
             raise FileExistsError(f'{path} would be lost: a run writes its own, and {out} has no last.pt to go on '
-                                  'from. Move it, or choose another folder')
+                                  'from. Move it, or choose another folder'
+                                  + ', or write over it by resume=True'*(path.name == 'best.safetensors'))
 
 def _is_own_recipe(path):
     "Whether a JSON file is no description of a run."
