@@ -281,7 +281,7 @@ def _scores(self:DeviceScores, images):
         raise ValueError(f'the network gave {tuple(logits.shape)} for an image {tuple(shown.shape)}; one logit a pixel '
                          f'is expected')
     if logits.shape[-2:] == size: return logits[:, 0].sigmoid()
-    return _at_size(logits[:, 0].clamp(-13.8155, 13.8155), size).sigmoid()
+    return _at_size(logits[:, 0].clamp(-13.8155, 13.8155), size).sigmoid()   # logits of 1e-6 and 1 − 1e-6
 
 # %% ../../nbs/workshop/detection/on_gpu.ipynb #g0fb3b72
 @contextlib.contextmanager

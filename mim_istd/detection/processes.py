@@ -195,7 +195,7 @@ def stand_by():
     before = _server()
     resource_tracker.ensure_running()   # which would let Ctrl-C through again
     with _deaf_start():
-        with contextlib.suppress(OSError): forkserver.ensure_running()   # who needs it will hear why there is none
+        with contextlib.suppress(OSError): forkserver.ensure_running()   # what needs it says why there is none
         if _server() != before: _standing.append(_server())
 
 # %% ../../nbs/workshop/detection/processes.ipynb #5515cf82
