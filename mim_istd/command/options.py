@@ -160,9 +160,9 @@ _EXPORT = """examples:
 input 'image': float32 (batch, 1, height, width), raw grey values; output 'score': the probability of each pixel.
 The file is compared with PyTorch, on the package's images, before it is put in its place; what was there stays if they
 differ by 1e-4 in any pixel (by 0.05 with 16 bits, 0.5 with 8). On other images a few pixels at the edges of targets
-may change by more with 8 bits. IoU and Pd hardly do; file_figures in mim_istd.export.quantized measures them on a set. The ranges of
-the 8 bits come from images: give some of your own by --images, none of a test; without it the package's three and
-made-up ones decide, whatever yours are like."""
+may change by more with 8 bits. IoU and Pd hardly do; file_figures in mim_istd.export.quantized measures them on a set.
+The ranges of the 8 bits come from images: give some of your own by --images, none of a test; without it the package's
+three and made-up ones decide, whatever yours are like."""
 
 # %% ../../nbs/workshop/command/options.ipynb #1140feb6
 _WEIGHTS = """examples:
