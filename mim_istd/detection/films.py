@@ -90,6 +90,7 @@ def write_film(
     path, # .mp4
     pictures, # PIL images of one size, with even sides, one after the other
     rate=25, # frames a second
+    signed=False, # it says at its end that it is an output, as `find_images` reads it
 ):
     "A film, whole or not at all. `ModuleNotFoundError` without PyAV; `ValueError` where no film can be made of it."
     try: import av
@@ -100,7 +101,9 @@ def write_film(
     pictures = iter(pictures)
     if (first := next(pictures, None)) is None: raise ValueError(f'no frame for {path}')
     with whole_file(path) as part:
-        try: _write(part, pictures, first, rate)
+        try:
+            _write(part, pictures, first, rate)
+            if signed: sign_film(part)
         except av.FFmpegError as e:
             if isinstance(e, OSError): raise   # a full disk and the like
             raise ValueError(f'{path}: frames of {first.size} px at {rate} a second cannot be encoded ({e}); sides '
@@ -133,8 +136,8 @@ def overlay_film(
     own, found = _rate(found)
     grey = SlowStretch()
     shown = (Detections(f.targets, None, None, grey(f.image), frame=f.frame) for f in found)
-    write_film(path, (_enlarged(draw_frame(f, tracks, tail)) for f in shown), own if rate is None else rate)
-    sign_film(path)
+    drawn = (_enlarged(draw_frame(f, tracks, tail)) for f in shown)
+    write_film(path, drawn, own if rate is None else rate, signed=True)
 
 # %% ../../nbs/workshop/detection/films.ipynb #da831114
 def read_found(
