@@ -633,6 +633,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'mim_istd/command/options.py'),
                                           'mim_istd.command.options._Parser.parse_args': ( 'workshop/command/options.html#_parser.parse_args',
                                                                                            'mim_istd/command/options.py'),
+                                          'mim_istd.command.options._Parser.parse_known_args': ( 'workshop/command/options.html#_parser.parse_known_args',
+                                                                                                 'mim_istd/command/options.py'),
                                           'mim_istd.command.options._Parser.refuse': ( 'workshop/command/options.html#_parser.refuse',
                                                                                        'mim_istd/command/options.py'),
                                           'mim_istd.command.options._Parser.refuse_empty': ( 'workshop/command/options.html#_parser.refuse_empty',

@@ -28,11 +28,17 @@ def pass_on(kind, message, category):
 # %% ../../nbs/workshop/command/options.ipynb #c3e8296a
 class _Parser(argparse.ArgumentParser):
     "A parser whose errors are one line, with the exit status 2."
+    def parse_known_args(self, args=None, namespace=None):
+        self.words = sys.argv[1:] if args is None else [*args]
+        return super().parse_known_args(args, namespace)
+
     def error(self, message):
         said = re.sub('^argument ', '', message)
         said = re.sub('^the following arguments are required: (.*)', r'missing: \1', said)
         said = re.sub(r"^COMMAND: invalid choice: ('.*?') \(choose from (.*)\)",
                       lambda m: f'no command {m[1]}: choose from ' + m[2].replace("'", ''), said)
+        if said.startswith('missing') and (files := [w for w in self.words if w[0:1] == '-' and Path(w).exists()]):
+            said += f'; no option {files[0]}: the file of this name is ./{files[0]}'
         complain(f"{said}; 'mim-istd -h' and 'mim-istd COMMAND -h' list what there is" if self.prog == 'mim-istd' else
                  f"{said}; '{self.prog} -h' lists the options")
         self.exit(2)
