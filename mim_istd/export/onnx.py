@@ -308,6 +308,9 @@ def _model_of(detector):
     if detector.scale != 1:
         raise ValueError(f'scale={detector.scale} would not be in the file; export a Detector without it, and give the '
                          f'file images that are resized')
+    if detector.black_hot:
+        raise ValueError('black_hot=True would not be in the file; export a Detector without it, and give the file the '
+                         'negative of each image')
     return detector.model
 
 def _network(detector):

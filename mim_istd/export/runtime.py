@@ -219,13 +219,14 @@ def main():
     parser.add_argument('image', metavar='IMAGE')
     parser.add_argument('--threshold', metavar='T', help="pixels above it are target (default: the model's)")
     parser.add_argument('--operating-point', metavar='NAME|P', help='few-false, balanced, find-all, or a probability')
+    parser.add_argument('--black-hot', action='store_true', help='what is hot is dark in the image')
     args = parser.parse_args()
     session, facts = _session(args.model)
     threshold = _between_0_and_1('--threshold', args.threshold or facts.get('threshold', '0.5'))
     calibration = json.loads(facts.get('calibration', 'null'))
     least = _least(args.operating_point, calibration)
     image = replace_hot_pixels(without_fill(read_grey(args.image)))
-    score = session.run(None, {'image': image[None, None]})[0][0, 0]
+    score = session.run(None, {'image': (-image if args.black_hot else image)[None, None]})[0][0, 0]
     print(json.dumps([{k: round(float(v), 4) if k in ('x', 'y', 'peak', 'mean_score', 'score') else v
                        for k, v in t.items()} for t in group_pixels(score, threshold, calibration, least)]))
 
