@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
+from onnx.shape_inference import infer_shapes
 
 from ..data.examples import example_images
 from ..data.sets import IRSTDataset, standardize
@@ -73,7 +74,7 @@ def score_of(
 
 # %% ../../nbs/workshop/export/quantized.ipynb #bfb6e0dd
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 class _Images(CalibrationDataReader):
     "Images (H, W), one at a time, as the quantizer asks for them"
@@ -101,9 +102,10 @@ def quantize_convolutions(
     others = _others(model, parts)
     if len(others) == sum(n.op_type == 'Conv' for n in model.graph.node):
         raise ValueError(_NOTHING)
+    add_pre_process_metadata(with_shapes := infer_shapes(model))   # or else the quantizer asks for what is done here
     with tempfile.TemporaryDirectory() as folder:
         shaped, made = (str(Path(folder)/n) for n in ('shaped.onnx', 'made.onnx'))
-        quant_pre_process(model, shaped, skip_optimization=True, skip_symbolic_shape=True)
+        onnx.save(with_shapes, shaped)
         quantize_static(shaped, made, _Images(images), QuantFormat.QDQ, op_types_to_quantize=['Conv'],
                         nodes_to_exclude=others, per_channel=True, reduce_range=True,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
