@@ -1979,6 +1979,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'mim_istd/detection/streams.py'),
                                             'mim_istd.detection.streams._or_error': ( 'workshop/detection/streams.html#_or_error',
                                                                                       'mim_istd/detection/streams.py'),
+                                            'mim_istd.detection.streams._own': ( 'workshop/detection/streams.html#_own',
+                                                                                 'mim_istd/detection/streams.py'),
                                             'mim_istd.detection.streams._scored': ( 'workshop/detection/streams.html#_scored',
                                                                                     'mim_istd/detection/streams.py'),
                                             'mim_istd.detection.streams._shown': ( 'workshop/detection/streams.html#_shown',

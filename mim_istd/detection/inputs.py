@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.reading import _alike, _grey, _kept, _opened, read_pixels
+from ..data.reading import _LARGE, _alike, _grey, _kept, _opened, read_pixels
 from .streams import _on_host
 from ..measure.evaluation import resize_logits
 
@@ -61,7 +61,10 @@ def _in_grey(image):
     if isinstance(image, (str, os.PathLike)): return read_pixels(image)
     if isinstance(image, Image.Image): return _grey(_opened(image), getattr(image, 'filename', None) or None)
     if _is_batch(image): raise TypeError(f'expected one image, got a list of {len(image)}; a Detector takes lists')
-    return _grey(_channels_last(_as_array(image), first=torch.is_tensor(image)))
+    given = _as_array(image)
+    grey = _grey(_channels_last(given, first=torch.is_tensor(image)))
+    # what is found keeps its image, and the caller may write into the array again
+    return grey.copy() if grey.size <= _LARGE and np.may_share_memory(grey, given) else grey
 
 def _light(grey): return grey if grey.dtype == np.uint8 else _kept(grey) # bytes travel best as they are
 

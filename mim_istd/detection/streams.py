@@ -10,7 +10,7 @@ import functools, os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -112,10 +112,14 @@ def _finish(detector, frame, score):
     return score if isinstance(score, Exception) else _or_error(found)
 
 # %% ../../nbs/workshop/detection/streams.ipynb #cd969849
+def _own(frame):
+    "A frame that nobody writes into: what reads a camera may fill one array again and again."
+    return replace(frame, image=np.array(frame.image))
+
 def _some(read, source):
     "The frames of a source; `DataError` if there is none, so that no source is passed over in silence."
     frame = None
-    for frame in read(source): yield frame
+    for frame in read(source): yield frame if read is read_frames or not isinstance(frame, Frame) else _own(frame)
     if frame is None: raise DataError('no frame in it; if it is a damaged copy, fetch it again')
 
 # %% ../../nbs/workshop/detection/streams.ipynb #bf715aa7

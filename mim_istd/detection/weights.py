@@ -143,7 +143,9 @@ def _filled(path, config):
         saved = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}
         _check_scale(config, saved)
         if shell := _shell(config): _check_fit(path, shell, saved)
-        model = _build(config)
+        # the first weights are thrown away, so the caller's random numbers and default type stay out of it
+        with torch.random.fork_rng(devices=[]): model = _build(config)
+        if torch.get_default_dtype() != torch.float32: model.float()
         _check_fit(path, model, saved)
         model.load_state_dict({k: f.get_tensor(k) for k in saved})
     return model

@@ -36,8 +36,8 @@ from ..measure.evaluation import ResizeImage, resize_logits, shown, torch_device
 from ..measure.metrics import get_protocol, learner_metrics
 from ..model.network import MiM, MiMConfig, get_model
 from ..model.scan import _module
-from .folders import (CheckLoss, RunFolder, ValidateEvery, _check_same, _go_on, describe_run,
-                                       load_state, lock_run)
+from .folders import (CheckLoss, RunFolder, ValidateEvery, _check_new, _check_same, _go_on,
+                                       describe_run, load_state, lock_run)
 from .losses import SupervisedLoss, first_output, set_prior
 from .on_gpu import fits_on, learner_step, takes_whole_steps, whole_epoch
 from .own import OwnSteps, own_groups, own_training
@@ -530,6 +530,7 @@ def _refuse_to_overwrite(out, resume):
     if (out/'last.pt').exists() and not resume:
         raise FileExistsError(
                 f'{out} holds a run already: resume=True goes on with it, another folder starts a new one')
+    _check_new(out, resume)
 
 def _check_recipe(out, recipe):
     "`ValueError` if the run in a folder, if there is one, has another recipe."
