@@ -206,6 +206,7 @@ def _video_frames(path):
     "(pixels, index, time) of each frame; `DataError` after the last one if something of the film is missing."
     try: import av
     except ImportError as e: raise DataError("reading films needs PyAV: pip install 'mim_istd[video]'") from e
+    if os.path.isfile(path) and not os.path.getsize(path): raise DataError('the file is empty')
     try:
         # an absolute path, because FFmpeg takes what is before a colon, as in 12:30.mp4, for a protocol
         with av.open(str(Path(path).absolute()),

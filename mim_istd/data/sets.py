@@ -45,7 +45,9 @@ def image_statistics(
         square += np.square(values, out=values).sum() + step**2 * count * values.size / (count + values.size)
         count += values.size
         mean += step * (values.size / count)
-    if not count: raise ValueError(f'No finite pixel in an image of shape {image.shape}: nothing to standardize')
+    if not count:
+        raise ValueError(f'No finite pixel in an image of shape {image.shape}: every value is NaN, infinite or beyond '
+                         '3e38; check what has written it')
     return mean, np.sqrt(square / count) if low < high else 0.
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #a37cdc22
