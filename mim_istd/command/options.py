@@ -117,14 +117,15 @@ the scene from the first frame, pixels), and moving and speed are those in the s
 coco_results.json of all images, --format film NAME_overlay.mp4 of each film, --shard 3/16 puts all into OUT/3-of-16.
 Two images of one name get their suffix, folder or a number into it. Results of the same name are replaced, others
 stay; 'mim-istd table OUT' makes targets.csv of all that lie there. Large images are scored in overlapping tiles if
-one pass would not fit into the memory. Images cannot come through a pipe: save them to files first.
+one pass would not fit into the memory. An image that its EXIF data turn is turned first, and x and y are those of the
+turned image. Images cannot come through a pipe: save them to files first.
 
 """
 
 # %% ../../nbs/workshop/command/options.ipynb #219c2ca5
 _DETECT = _EXAMPLES + _RESULTS + """\
-exit status: 0 all images done, 1 some or all failed (each has a line on stderr), 2 nothing could be done or
-no result could be written any more, 130 interrupted (Ctrl-C or SIGTERM)."""
+exit status: 0 all images done, 1 some or all failed (each has a line on stderr) or the reader of the output has left,
+2 nothing could be done or no result could be written any more, 130 interrupted (Ctrl-C or SIGTERM)."""
 
 # %% ../../nbs/workshop/command/options.ipynb #bfcc1fb1
 _TRAIN = """examples:
