@@ -315,8 +315,8 @@ def check_disjoint(
     a, b = (list(getattr(x, 'names', x)) for x in (training, testing))
     both = sorted(set(a) & set(b))
     if both:
-        raise DataError(f'{len(both)} images are in both parts, {both[0]!r} first: take training and test from one '
-                        f'list')
+        these = 'image is' if len(both) == 1 else 'images are'
+        raise DataError(f'{len(both)} {these} in both parts, {both[0]!r} first: take training and test from one list')
 
 # %% ../../nbs/book/06_images_and_masks.ipynb #b12edc64
 @patch
@@ -563,7 +563,9 @@ def split_validation(
     "A validation part of a training list. It depends on the names and the seed alone, not on their order."
     if not 0 < fraction < 1: raise ValueError(f'fraction is {fraction}: it should lie between 0 and 1')
     names = list(names)
-    if len(names) < 2: raise DataError(f"{counted(len(names), 'image')} cannot be split in two: give at least 2 names")
+    if len(names) < 2:
+        raise DataError(f"{counted(len(names), 'image')} cannot be split in two: give at least 2, or hold none out "
+                        f"with valid_fraction=0")
     key = lambda n: hashlib.sha256(f'{seed}:{n}'.encode(errors='surrogateescape')).digest()
     count = min(max(1, round(fraction * len(names))), len(names) - 1)
     order = sorted(names, key=key)

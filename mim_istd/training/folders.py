@@ -7,7 +7,7 @@ __all__ = ['LOG_COLUMNS', 'load_state', 'RunInUse', 'lock_run', 'read_log', 'Run
            'NonFiniteLoss', 'CheckLoss']
 
 # %% ../../nbs/workshop/training/folders.ipynb #47f3bb33
-import hashlib, io, json, math, time
+import hashlib, io, json, math, os, time, zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from numbers import Integral, Real
@@ -18,6 +18,7 @@ import torch
 from fastai.basics import (Callback, CancelFitException, CancelValidException, get_model as unwrap, num_distrib,
                            rank_distrib, to_detach)
 from fastcore.basics import patch
+from fastcore.foundation import L
 from filelock import FileLock, Timeout
 
 from ..detection.outputs import remove_parts
@@ -29,6 +30,8 @@ from ..model.pyramid import PyramidConfig
 from .recipe import RECIPES, Recipe, _of_today
 
 # %% ../../nbs/workshop/training/folders.ipynb #3075d710
+_PARTS = {'card', 'epoch', 'log', 'model', 'opt', 'ema', 'scaler', 'best'}
+
 def load_state(
     path, # folder of a run, or its last.pt
 ) -> dict: # what `RunFolder.checkpoint` made, tensors on the CPU
@@ -37,8 +40,10 @@ def load_state(
     if not path.exists(): raise FileNotFoundError(f'No checkpoint {path}: a run writes it after its first epoch')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-        if missing := {'card', 'epoch', 'log', 'model', 'opt'}.difference(state if isinstance(state, dict) else ()):
+        if missing := _PARTS.difference(state if isinstance(state, dict) else ()):
             raise KeyError(f"no {', '.join(sorted(missing))} in it")
+        with zipfile.ZipFile(path) as file:   # PyTorch does not look at the checksums
+            if damaged := file.testzip(): raise ValueError(f'{damaged} in it is damaged')
     except Exception as e:
         raise ValueError(f'{path} is not a checkpoint of a run ({type(e).__name__}: {e}). Start again in another '
                          f'folder') from e
@@ -167,6 +172,7 @@ class ValidateEvery(Callback):
 
     def due(self):
         done, r = self.learn.epoch + 1, self.recipe
+        if not getattr(self.learn, 'fitting', True): return True   # somebody asks for nothing else
         return r.valid_fraction > 0 and (done % r.validate_every == 0 or done == r.epochs)
 
 # %% ../../nbs/workshop/training/folders.ipynb #79a35dc1
@@ -180,7 +186,7 @@ def after_validate(self:ValidateEvery):
 
 # %% ../../nbs/workshop/training/folders.ipynb #71add241
 @patch
-def before_epoch(self:RunFolder): self.clock, self.total, self.steps = time.monotonic(), 0., 0
+def before_epoch(self:RunFolder): self.clock, self.total, self.steps, self.unwritten = time.monotonic(), 0., 0, False
 
 @patch
 def after_batch(self:RunFolder):
@@ -188,8 +194,12 @@ def after_batch(self:RunFolder):
 
 @patch
 def after_train(self:RunFolder):
-    self.mean = float(to_detach(self.total / self.steps)) # over all processes
-    self.learn.recorder.log[1] = self.mean # in the table too, where fastai smooths over epochs
+    self.mean = float(to_detach(self.total / self.steps)) if self.steps else math.nan # over all processes
+    log = self.learn.recorder.log
+    self.learn.recorder.log = L(log[0], self.mean, *log[2:]) # in the table too, where fastai smooths over epochs
+
+@patch
+def after_validate(self:RunFolder): self.unwritten = True
 
 # %% ../../nbs/workshop/training/folders.ipynb #2ce24cea
 @patch
@@ -197,7 +207,7 @@ def row(self:RunFolder):
     "This epoch's line of the log."
     learn, row = self.learn, dict.fromkeys(LOG_COLUMNS)
     row.update(epoch=learn.epoch, train_loss=self.mean, lr=float(learn.opt.hypers[0]['lr']))
-    if learn.validate_every.due():
+    if learn.validate_every.due() and not learn.recorder.cancel_valid:
         row['valid_loss'] = float(learn.recorder.loss.value)
         row.update({m.name: float(m.value) for m in learn.metrics})
     row['seconds'] = round(time.monotonic() - self.clock, 2)
@@ -223,16 +233,21 @@ def _improved(self:RunFolder, row):
 
 # %% ../../nbs/workshop/training/folders.ipynb #19f32335
 @patch
-def after_epoch(self:RunFolder):
-    row = self.row()
+def after_epoch(self:RunFolder, ended=False):
+    row, self.unwritten = self.row(), False
     self.rows.append(row)
     better, done, end = self._improved(row), self.learn.epoch + 1, self.learn.n_epoch
-    self.stopped = done < end and self.out_of_time()
-    due = done % self.save_every == 0 or done == end or self.stopped
+    self.stopped = done < end and not ended and self.out_of_time()
+    due = done % self.save_every == 0 or done == end or self.stopped or ended
     if not rank_distrib():
         if better or (due and not self.recipe.valid_fraction): self.write_best(row)
         if due: self.write_last()
     if self.stopped: raise CancelFitException()
+
+# %% ../../nbs/workshop/training/folders.ipynb #c03950f7
+@patch
+def after_cancel_fit(self:RunFolder):
+    if self.unwritten: self.after_epoch(ended=True)
 
 # %% ../../nbs/workshop/training/folders.ipynb #ebbf6b68
 @patch
@@ -275,7 +290,8 @@ def describe_run(
 ) -> dict: # of plain values
     "Recipe, network and images of a run, as they are written into recipe.json."
     train, valid = learn.dls.train.dataset, learn.dls.valid.dataset
-    data = {'set': Path(getattr(train, 'root', 'unnamed')).name, **_describe('train', train)}
+    root = os.path.abspath(getattr(train, 'root', 'unnamed'))   # '.' has a name too
+    data = {'set': Path(root).name, **_describe('train', train)}
     if learn.recipe.valid_fraction: data |= _describe('valid', valid)
     card = {'recipe': asdict(learn.recipe), 'config': _config_of(learn.model, model), 'data': data}
     if learn.weights: card['start'] = {'file': learn.weights.name, 'content': _digest([learn.weights.read_bytes()])}
@@ -313,7 +329,9 @@ _KINDS = {'recipe': (Recipe, _of_today), 'config': (MiMConfig, read_config), 'py
 def _both(then, now, part):
     "One part of two descriptions, the older one in the fields of today."
     a, b = then.get(part, {}), now[part]
-    if part == 'data': return {k: v for k, v in b.items() if k.endswith(('_content', '_rule'))} | a, b
+    if part == 'data':
+        named = {'set': b.get('set')} if a.get('set') in ('', '..') else {}   # of a version that took no path apart
+        return {k: v for k, v in b.items() if k.endswith(('_content', '_rule'))} | a | named, b
     kind, read = _KINDS['pyramid' if part == 'config' and a.get('model') == 'pyramid' else part]
     if a != b: a = read(a)
     defaults = json.loads(json.dumps(asdict(kind()))) # tuples become lists, as in what was written

@@ -18,7 +18,7 @@ from fastai.basics import (AvgSmoothLoss, Callback, CancelEpochException, DataLo
                            OptimWrapper, distrib_barrier, get_model as unwrap, noop, num_distrib, rank_distrib,
                            to_detach)
 from fastai.callback.all import GradientClip, MixedPrecision, ParamScheduler
-from fastcore.basics import patch
+from fastcore.basics import listify, patch
 from fastcore.meta import delegates
 from fastprogress.fastprogress import IN_NOTEBOOK
 from safetensors.torch import load_file
@@ -41,8 +41,8 @@ from .folders import (CheckLoss, RunFolder, ValidateEvery, _check_new, _check_sa
 from .losses import SupervisedLoss, first_output, set_prior
 from .on_gpu import fits_on, learner_step, takes_whole_steps, whole_epoch
 from .own import OwnSteps, own_groups, own_training
-from .recipe import (AUGMENTATIONS, Recipe, SumLoss, epoch_order, get_recipe, learning_rate,
-                                      make_optimizer, set_seeds)
+from .recipe import (AUGMENTATIONS, Recipe, SumLoss, epoch_order, get_recipe, kept_seeds,
+                                      learning_rate, make_optimizer, set_seeds)
 from .shown import plain_logger, table_in_units
 from .steps import CapturedStep, _repeatable, few_threads, own_cores
 from .windows import ImagesOnDevice, WindowsOnDevice, cuts_on_device
@@ -197,6 +197,7 @@ class EpochSeeds(Callback):
     order = -20
     def __init__(self, loader, seed): self.loader, self.key = loader, seed
     def before_epoch(self):
+        if not getattr(self.learn, 'fitting', True): return   # a validation draws nothing
         self.loader.set_epoch(self.learn.epoch)
         set_seeds(self.key, self.learn.epoch, rank_distrib())
 
@@ -215,12 +216,14 @@ class EMA(Callback):
     def __init__(self, decay): self.decay, self.average, self.count, self.live = decay, None, 0, None
 
     def before_fit(self):
-        if self.average is not None: return
+        fits = getattr(self.learn, 'fitting', True) and not hasattr(self.learn, 'lr_finder')
+        if self.average is not None or not fits: return
         self.average = AveragedModel(unwrap(self.learn.model), multi_avg_fn=self._mix, use_buffers=True)
         self.average.eval()
         self.average.n_averaged += 1 # else the first step would take the place of the initial weights
 
     def after_batch(self):
+        if hasattr(self.learn, 'lr_finder'): return   # whose steps are taken back
         self.count += 1
         self.average.update_parameters(unwrap(self.learn.model))
 
@@ -233,7 +236,8 @@ def _mix(self:EMA, averages, values, _): # the third is a count on the GPU, whic
 
 # %% ../../nbs/book/11_training.ipynb #ddf4af23
 @patch
-def before_validate(self:EMA): self.live, self.learn.model = self.learn.model, self.average.module
+def before_validate(self:EMA):
+    if self.average is not None: self.live, self.learn.model = self.learn.model, self.average.module
 
 @patch
 def after_validate(self:EMA):
@@ -251,11 +255,29 @@ def load_state(self:EMA, state):
     self.count, average = state['count'], self.average.module.state_dict()
     for k, v in state['average'].items(): average[k].copy_(v)
 
+# %% ../../nbs/book/11_training.ipynb #fee5f0dd
+@contextmanager
+def _apart():
+    "What a training needs of settings that are the whole program's; they are put back, and the generators too."
+    before = torch.get_default_dtype()
+    with kept_seeds(), torch.inference_mode(False), torch.enable_grad():
+        torch.set_default_dtype(torch.float32)
+        try: yield
+        finally: torch.set_default_dtype(before)
+
 # %% ../../nbs/book/11_training.ipynb #eda1c4ea
 class RunLearner(Learner):
     "A fastai `Learner` whose first epoch need not be 0, and whose steps may be recorded."
     start, capture, captured = 0, None, None # first epoch; what records a step; the recorded step
     whole, whole_step = None, None # what makes a step without Python; this step
+    fitting = False # and not validating alone
+    @delegates(Learner.fit)
+    @_apart()
+    def fit(self, n_epoch, *args, **kwargs):
+        self.fitting = True
+        try: super().fit(n_epoch, *args, **kwargs)
+        finally: self.fitting = False
+
     def _do_fit(self):
         self.whole_step = None
         self._compile_scans()
@@ -404,6 +426,7 @@ def make_loaders(
 
 # %% ../../nbs/book/11_training.ipynb #b9216b0e
 @delegates(make_datasets)
+@_apart()
 def make_learner(
     model=None, # name for `get_model`, `MiMConfig`, or a network; None: that of `weights`, or 'laptop'
     # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
@@ -412,17 +435,16 @@ def make_learner(
     *, device=None, # None: a GPU if there is one
     weights=None, # to start from, see `find_weights`; None: random ones, a function of the recipe's seed
     workers=None, on_device=None, # see `make_loaders`
-    cbs=(), # further fastai callbacks
+    cbs=(), # further fastai callbacks, or one
     **kwargs, # of `make_datasets`
 ) -> Learner:
     "A fastai Learner with the recipe's optimizer, loss, order, clipping, precision and average, ready to `fit`."
     recipe, device = _recipe_alone(recipe, kwargs, root), torch_device(device)
-    # before there is an optimizer: AdaGrad's sums lie where the weights are
-    net = make_model(model, recipe.seed, recipe.prior, weights).to(device)
+    net = make_model(model, recipe.seed, recipe.prior, weights).to(device) # AdaGrad's sums lie where the weights are
     train, valid = _keep_items(*_items(root, recipe, kwargs), recipe, device, workers)
     dls, ordered = make_loaders(train, valid, recipe, device, workers, on_device)
     learn = _learner(net, dls, recipe, [EpochSeeds(ordered, recipe.seed), ValidateEvery(recipe), FitLogits(),
-                                        CheckLoss(), *_optional(recipe, device), *cbs])
+                                        CheckLoss(), *_optional(recipe, device), *listify(cbs)])
     learn.recipe, learn.weights, learn.capture = recipe, weights and find_weights(weights), _capture(recipe, device)
     if learn.capture: learn.recorder.smooth_loss = _LossOnDevice()
     if learn.capture or (on_device and recipe.step != 'eager'): learn.whole = learner_step
@@ -451,8 +473,16 @@ def _items(root, recipe, beside):
     if lost := [k for k, v in beside.items() if v is not None]:
         raise TypeError(f'the data sets are made already, so {", ".join(lost)} would change nothing: give it to '
                         f'make_datasets')
+    there, part = root[1] is not None and len(root[1]) > 0, recipe.valid_fraction
+    if part and not there:   # or training items would be validated on, and be called held out
+        raise ValueError(f'the recipe has valid_fraction={part}, and the pair holds no validation items: give some, or '
+                         f'take get_recipe(…, valid_fraction=0)')
+    if there and not part:
+        warnings.warn('valid_fraction=0 in the recipe: the validation items of the pair are not looked at',
+                      stacklevel=3)
     return root
 
+# %% ../../nbs/book/11_training.ipynb #d1851c51
 def _usual_recipe(root):
     "The name of the recipe for a set, where none is given."
     made = isinstance(root, (tuple, list))   # data sets already
@@ -501,6 +531,7 @@ def _capture(recipe, device):
 
 # %% ../../nbs/book/11_training.ipynb #bfbfa2d2
 @delegates(make_learner)
+@_apart()
 def train(
     model=None, # name for `get_model`, `MiMConfig`, or a network; None: that of `weights`, or 'laptop'
     # folder of a set, a name for `find_dataset`, or a pair of data sets from `make_datasets`, or like them
@@ -517,8 +548,7 @@ def train(
     out, recipe = Path(out), _recipe_alone(recipe, kwargs, root)
     _refuse_to_overwrite(out, resume)
     if resume: _check_recipe(out, recipe)
-    learn = make_learner(model, root, recipe, **kwargs)
-    card = describe_run(learn, model)
+    card = describe_run(learn := make_learner(model, root, recipe, **kwargs), model)
     with nullcontext() if rank_distrib() else lock_run(out):
         learn.add_cb(RunFolder(out, recipe, *_open_run(out, card, resume), max_minutes, save_every))
         with _environment(learn, recipe, progress):
@@ -573,8 +603,15 @@ def _environment(learn, recipe, progress):
 def _finish(learn, out):
     "The best weights, once they are on the disk."
     distrib_barrier()
-    run = learn.run_folder
-    if (out/'best.safetensors').is_file(): unwrap(learn.model).load_state_dict(load_file(out/'best.safetensors'))
+    run, ema = learn.run_folder, getattr(learn, 'ema', None)
+    learn.remove_cb(run)   # what the learner does from now on is no part of the run
+    learn.run_folder, learn.start = run, 0
+    if (out/'best.safetensors').is_file():
+        unwrap(learn.model).load_state_dict(load_file(out/'best.safetensors'))
+        if ema: ema.average.module.load_state_dict(unwrap(learn.model).state_dict())   # which `validate` looks at
+    elif run.best is not None:
+        warnings.warn(f'{out/"best.safetensors"} is gone, and no epoch since then was better: the learner has the '
+                      f'weights of the last epoch')
     if run.stopped and not rank_distrib():
         print(f'Stopped after epoch {run.rows[-1]["epoch"]} of {run.recipe.epochs} for lack of time; the run '
               'can be resumed.')

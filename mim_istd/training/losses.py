@@ -239,7 +239,7 @@ def set_prior(
     seed=0, # of the noise
 ):
     "Sets the biases of the layers that make logits, so that the mean logit of a new network is `probability`'s."
-    (layers, wanted), noise = _logit_layers(model, probability), torch.Generator().manual_seed(seed)
+    (layers, wanted), noise = _logit_layers(model, probability), torch.Generator().manual_seed(seed % 2**64)
     def shift(layer, _, y):
         layer.bias += wanted - y.mean()
         return y + (wanted - y.mean())

@@ -239,7 +239,7 @@ def whole_epoch(
         learn.recorder.losses.append(learn.recorder.smooth_loss.value)
         learn.recorder.lrs.append(rate)
         for name in ('train_eval', 'run_folder', 'progress'):
-            if hasattr(learn, name): getattr(learn, name)('after_batch')
+            if (cb := getattr(learn, name, None)) in learn.cbs: cb('after_batch')
     if hasattr(learn, 'ema'): _counted(learn.ema, learn.model, len(losses))
 
 # %% ../../nbs/workshop/training/on_gpu.ipynb #07fbb52b

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'RECIPES', 'Recipe', 'SumLoss', 'get_recipe', 'parameter_groups', 'make_optimizer', 'learning_rate',
-           'epoch_order', 'set_seeds']
+           'epoch_order', 'set_seeds', 'kept_seeds']
 
 # %% ../../nbs/book/10_recipe.ipynb #1b4beb48
 import inspect, json, math, random
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,9 @@ def _loss_terms(text):
         if name not in LOSSES: raise ValueError(f'loss={text!r}: no loss {name!r}, choose among {", ".join(LOSSES)}')
         try: terms.append((math.prod(map(float, weight)), name))
         except ValueError: raise ValueError(f"loss={text!r}: write it as 'dice' or 'dice + 5*bce'") from None
+    weights = [w for w, _ in terms]
+    if not (all(0 <= w < math.inf for w in weights) and sum(weights) > 0):
+        raise ValueError(f'loss={text!r}: its weights should be numbers of at least 0, and one above it')
     return terms
 
 # %% ../../nbs/book/10_recipe.ipynb #82c520c6
@@ -146,6 +150,23 @@ def _check_augment(self):
         known = inspect.signature(AUGMENTATIONS[name]).parameters.keys() - {'targets'}
         if unknown := set(given) - known:
             raise ValueError(f'{name} has no option {sorted(unknown)[0]!r}: choose among {", ".join(sorted(known))}')
+        _check_numbers(name, given)
+
+# %% ../../nbs/book/10_recipe.ipynb #b2499426
+def _check_numbers(name, given):
+    "`ValueError` for options that an augmentation cannot draw by."
+    least, kind = -math.inf if name == 'local_contrast' else 0, AUGMENTATIONS[name]
+    for k, v in given.items():
+        pair = (name, k) == ('copy_paste', 'gain')
+        values = list(v) if pair and isinstance(v, (list, tuple)) else [v]
+        fits = len(values) == 1 + pair and all(isinstance(x, Real) and least <= x < math.inf for x in values)
+        if fits and values == sorted(values) and (k != 'p' or v <= 1): continue
+        what = 'two numbers of at least 0, the smaller one first' if pair else 'a number from 0 to 1' if k == 'p' else (
+            'a number' + ', at least 0'*(least == 0))
+        raise ValueError(f'{name} with {k}={v!r}: it should be {what}')
+    made = kind([None], **given) if kind is CopyPaste else kind(**given)
+    if getattr(made, 'low', 0) > getattr(made, 'high', math.inf):
+        raise ValueError(f'{name} with low={made.low}, high={made.high}: give the smaller number as low')
 
 # %% ../../nbs/book/10_recipe.ipynb #f253d503
 def _check_recipe(self):
@@ -194,7 +215,7 @@ def _find_recipe(name):
     if not str(name).endswith('.json'):
         raise ValueError(f'No recipe {str(name)!r}: choose one of {", ".join(RECIPES)}, or a .json file')
     if not Path(name).is_file(): raise FileNotFoundError(f'No recipe file {name}')
-    try: saved = json.loads(Path(name).read_text(encoding='utf-8'))
+    try: saved = json.loads(Path(name).read_text(encoding='utf-8-sig'))   # an editor may have put a mark in front
     except ValueError as e: raise ValueError(f'{name} is no JSON file ({e}): give the recipe.json of a run') from None
     if isinstance(saved, dict) and isinstance(saved := saved.get('recipe', saved), dict): return saved
     raise ValueError(f'{name} holds no recipe: give the recipe.json of a run')
@@ -249,7 +270,9 @@ def make_optimizer(
     groups = parameter_groups(model, recipe) if groups is None else groups
     if not groups: raise ValueError('The network has no trainable parameter: set requires_grad')
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.optimizer_options.items()} # JSON: lists
-    return _OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **options)
+    try: return _OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **options)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f'optimizer_options={recipe.optimizer_options!r}: {recipe.optimizer} refuses them: {e}') from e
 
 # %% ../../nbs/book/10_recipe.ipynb #ca54f057
 def _half_cosine(high, low, t): return low + (high - low) * (1 + math.cos(math.pi * t)) / 2
@@ -285,3 +308,14 @@ def set_seeds(
     "Starts Python's, NumPy's and PyTorch's generators from a function of all of `key`."
     a, b, c = (int(n) for n in np.random.SeedSequence(key).generate_state(3))
     random.seed(a), np.random.seed(b), torch.manual_seed(c)
+
+# %% ../../nbs/book/10_recipe.ipynb #2a43b5c1
+@contextmanager
+def kept_seeds():
+    "After this context Python's, NumPy's and PyTorch's generators go on from where they were before it."
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try: yield
+    finally:
+        random.setstate(python), np.random.set_state(numpy), torch.set_rng_state(cpu)
+        if gpus: torch.cuda.set_rng_state_all(gpus)
